@@ -1,0 +1,61 @@
+import type { Storage } from '../storage/storage.js';
+import type { Image } from './image.js';
+import type { Limits } from './limits.js';
+
+/** Bytes at each end of a file that probing may look at. */
+export const PROBE_BYTES = 64 * 1024;
+
+/** A file that an image names: what it is for, and the name exactly as the image stores it. */
+export interface Reference {
+  readonly role: 'backing' | 'data-file' | 'extent' | 'parent';
+  readonly name: string;
+  /** The format the image declares for it. Without one it is probed, and may then name nothing further itself. */
+  readonly format?: string | undefined;
+}
+
+/** Everything a driver may ask of the outside. Whatever it returns is owned by the driver's image, which closes it. */
+export interface OpenContext {
+  readonly writable: boolean;
+  readonly limits: Limits;
+  /** Opens a file the image names, if policy allows it. Throws `refused`, `missing`, `permission`, `locked`. */
+  openStorage(reference: Reference): Storage;
+  /** Opens an image the image names, if policy allows it. As `openStorage`, and anything opening an image throws. */
+  openImage(reference: Reference): Image;
+}
+
+interface Recognised {
+  readonly name: string;
+  /** One line for `imgfs formats`. */
+  readonly summary: string;
+  /** Lower case, with the dot. A file so named that turns out to be another format is refused. */
+  readonly extensions: readonly string[];
+  /**
+   * Whether the file is of this format. Pure; must not throw on any bytes; must not depend on other formats.
+   * `head` and `tail` are the first and last PROBE_BYTES of the file, shorter (and overlapping) in short files.
+   */
+  probe(head: Buffer, tail: Buffer, size: number): boolean;
+}
+
+/** A driver: one disk in one file (and the files it names). One folder, one line in `formats/index.ts`. */
+export interface ImageFormat extends Recognised {
+  readonly kind: 'image';
+  readonly can: {
+    readonly write: boolean;
+    readonly create: boolean;
+    readonly snapshots: boolean;
+    readonly resize: boolean;
+  };
+  /**
+   * Opens a disk. All or nothing: when it throws, everything it opened is closed again. The image owns `storage`.
+   * Never does work in proportion to the guest's size. Throws `corrupt`, `truncated`, `unsupported`, `limit` and what
+   * the context throws.
+   */
+  open(storage: Storage, context: OpenContext): Image;
+}
+
+/** A format we can name but not open yet: never mistaken for raw, always refused with its name. */
+export interface KnownFormat extends Recognised {
+  readonly kind: 'known';
+}
+
+export type Format = ImageFormat | KnownFormat;

@@ -1,0 +1,122 @@
+import type { Storage } from '../storage/storage.js';
+
+/** A value as JSON has it. */
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [key: string]: Json };
+
+/** One internal snapshot, as its image records it. */
+export interface Snapshot {
+  /** The image's own id: unique, never empty. */
+  readonly id: string;
+  /** The name's bytes as stored: any bytes, perhaps not UTF-8, perhaps equal to another's. */
+  readonly nameBytes: Uint8Array;
+  /** The name decoded for people (invalid UTF-8 replaced); never used to find anything on disk. */
+  readonly name: string;
+  /** When it was taken. */
+  readonly seconds: number;
+  readonly nanoseconds: number;
+  /** Guest clock at that moment, in nanoseconds. */
+  readonly vmClockNanoseconds: bigint;
+  /** Bytes of saved machine state; 0 for none. */
+  readonly vmStateSize: number;
+  /** Size of the guest disk at that moment, in bytes. */
+  readonly diskSize: number;
+  /** Instruction count of a replayed guest, where one was recorded. */
+  readonly icount?: bigint;
+}
+
+/** A run of guest bytes with one answer to "where do these come from". */
+export interface Extent {
+  readonly start: number;
+  /** At least 1. */
+  readonly length: number;
+  /** 0 is this image, 1 its backing image, and so on; the layer that decides. */
+  readonly depth: number;
+  /** Some layer of the chain has a say about the range. */
+  readonly present: boolean;
+  /** The range is known to read as zeros. */
+  readonly zero: boolean;
+  /** The range is stored bytes. Preallocated ranges can be both `data` and `zero`. */
+  readonly data: boolean;
+  readonly compressed: boolean;
+  /** Where the bytes lie, when they lie in one piece as they are: that storage and the offset in it. */
+  readonly storage?: Storage;
+  readonly offset?: number;
+}
+
+/** A file an image names, exactly as it names it. */
+export interface NamedFile {
+  readonly name: string;
+  readonly format?: string;
+}
+
+/** What `info` tells beyond size and snapshots. Field by field what qemu-img prints for the format. */
+export interface ImageInfo {
+  readonly format: string;
+  /** Allocation unit in bytes, where the format has one. */
+  readonly clusterSize?: number;
+  /** The image says that its last writer did not finish. */
+  readonly dirty: boolean;
+  readonly encrypted: boolean;
+  readonly compressed: boolean;
+  readonly backing?: NamedFile;
+  /** qemu-img's `format-specific` object. */
+  readonly specific?: { readonly type: string; readonly data: { readonly [key: string]: Json } };
+}
+
+/**
+ * An opened virtual disk. Offsets and lengths are guest bytes; `size` is exact, also where it is no multiple of 512.
+ * Whoever opened it closes it; closing an image closes what it opened (its backing image, its snapshots' readers).
+ */
+export interface Image {
+  readonly size: number;
+  /** Unit in which the image allocates; what STATFS reports, so that discards arrive in whole units. */
+  readonly blockSize: number;
+  readonly info: ImageInfo;
+  /** The next layer down, if there is one. Owned by this image. */
+  readonly backing: Image | undefined;
+  /**
+   * Fills `into` with guest bytes from `at`. The range must lie inside the disk.
+   * Throws `corrupt`, `truncated` or `io` for ranges that cannot be had; other ranges stay readable.
+   */
+  read(into: Uint8Array, at: number): void;
+  /** The extent that begins at `at` (0 <= at < size), at most `length` bytes of it. Extents tile the disk exactly. */
+  extent(at: number, length: number): Extent;
+  /** In the image's own order. Empty for formats without. */
+  snapshots(): readonly Snapshot[];
+  /** The disk as it was at that snapshot, read-only, with the size it had. The caller closes it. */
+  openSnapshot(id: string): Image;
+  /** The saved machine state of a snapshot, as bytes. The caller closes it. Throws `missing` if it has none. */
+  openVmState(id: string): Image;
+  /** Bytes the host has allocated for this layer's own files. */
+  hostBytes(): number;
+  close(): void;
+}
+
+/** The extents of a range, adjacent equal ones joined, in order, tiling it exactly. */
+export function* extents(image: Image, at = 0, length = image.size - at): Generator<Extent> {
+  const end = at + length;
+  let pending: Extent | undefined;
+  for (let from = at; from < end; ) {
+    const next = image.extent(from, end - from);
+    from += next.length;
+    if (pending === undefined) pending = next;
+    else if (continues(pending, next)) pending = { ...pending, length: pending.length + next.length };
+    else {
+      yield pending;
+      pending = next;
+    }
+  }
+  if (pending !== undefined) yield pending;
+}
+
+function continues(a: Extent, b: Extent): boolean {
+  return (
+    a.depth === b.depth &&
+    a.present === b.present &&
+    a.zero === b.zero &&
+    a.data === b.data &&
+    a.compressed === b.compressed &&
+    a.storage === b.storage &&
+    (a.offset === undefined ? b.offset === undefined : b.offset === a.offset + a.length)
+  );
+}

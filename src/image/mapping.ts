@@ -1,0 +1,223 @@
+import { LRUCache } from 'lru-cache';
+import { ImgfsError } from '../lib/errors.js';
+import { readPadded, type Storage } from '../storage/storage.js';
+import type { Extent, Image, ImageInfo, Snapshot } from './image.js';
+
+/** A unit of the guest disk that is stored compressed and can only be had as a whole. */
+export interface PackedUnit {
+  /** Identifies the unit among all of this layer: the cache key. */
+  readonly key: number;
+  /** Guest bytes in the unit. */
+  readonly size: number;
+  /** Where in the unit the mapping begins. */
+  readonly skip: number;
+  /** Fills `into` (`size` bytes) or throws `corrupt`. */
+  unpack(into: Uint8Array): void;
+}
+
+/**
+ * What a guest offset is mapped to, and for how many bytes that answer holds.
+ *
+ * - `data`: stored as they are, at `offset` of `storage`; bytes past the end of that storage read as zeros. `zero`
+ *   marks stored bytes that are known to be zeros (a preallocated hole of the host file).
+ * - `zero`: this layer says zeros, whatever lies below. `offset` is set when space is nevertheless allocated there.
+ * - `hole`: this layer has no say; the backing image decides, or zeros without one. `offset` as for `zero`.
+ * - `packed`: compressed.
+ *
+ * `length` is at least 1 and at most what was asked for; a driver answers with the longest run it can tell cheaply.
+ */
+export type Mapping =
+  | {
+      readonly kind: 'data';
+      readonly length: number;
+      readonly storage: Storage;
+      readonly offset: number;
+      readonly zero?: boolean;
+    }
+  | { readonly kind: 'zero'; readonly length: number; readonly storage?: Storage; readonly offset?: number }
+  | { readonly kind: 'hole'; readonly length: number; readonly storage?: Storage; readonly offset?: number }
+  | { readonly kind: 'packed'; readonly length: number; readonly unit: PackedUnit };
+
+/**
+ * What a driver provides: one layer of an opened image, without its backing. It never reads guest data itself.
+ * `map` is called with 0 <= at < size and 1 <= length <= size - at.
+ */
+export interface Layer {
+  readonly size: number;
+  readonly blockSize: number;
+  readonly info: ImageInfo;
+  map(at: number, length: number): Mapping;
+  /** As `map`, with what only a map of the image needs to know (holes of the host file). By default the same. */
+  mapInDetail?(at: number, length: number): Mapping;
+  hostBytes(): number;
+  close(): void;
+}
+
+/** What a driver with internal snapshots provides beside its active layer. Layers it returns share its tables. */
+export interface SnapshotSource {
+  list(): readonly Snapshot[];
+  layer(id: string): Layer;
+  vmState(id: string): Layer;
+}
+
+export interface MappedImageParts {
+  readonly layer: Layer;
+  readonly backing?: Image | undefined;
+  /** The backing image belongs to somebody else, who outlives this image. */
+  readonly backingIsBorrowed?: boolean;
+  readonly snapshots?: SnapshotSource | undefined;
+  /** Bytes of unpacked units to keep. */
+  readonly unpackedBytes: number;
+}
+
+/**
+ * The one read path of every format: turns mappings into reads, merging neighbours so that a contiguous range is one
+ * host read, and going down the chain where a layer has no say. Owns the layer and the backing image.
+ */
+export class MappedImage implements Image {
+  readonly size: number;
+  readonly blockSize: number;
+  readonly info: ImageInfo;
+  readonly backing: Image | undefined;
+  private readonly layer: Layer;
+  private readonly backingIsBorrowed: boolean;
+  private readonly source: SnapshotSource | undefined;
+  private readonly unpackedBytes: number;
+  private unpacked: LRUCache<number, Uint8Array> | undefined;
+  private open = true;
+
+  constructor(parts: MappedImageParts) {
+    this.layer = parts.layer;
+    this.backing = parts.backing;
+    this.backingIsBorrowed = parts.backingIsBorrowed === true;
+    this.source = parts.snapshots;
+    this.unpackedBytes = parts.unpackedBytes;
+    this.size = this.layer.size;
+    this.blockSize = this.layer.blockSize;
+    this.info = this.layer.info;
+  }
+
+  read(into: Uint8Array, at: number): void {
+    const length = into.length;
+    this.assertInside(at, length);
+    let done = 0;
+    while (done < length) {
+      const mapping = this.layer.map(at + done, length - done);
+      if (mapping.kind === 'data') done += this.readRun(mapping, into, at, done);
+      else {
+        const end = done + mapping.length;
+        const target = done === 0 && end === length ? into : into.subarray(done, end);
+        if (mapping.kind === 'zero') target.fill(0);
+        else if (mapping.kind === 'hole') this.readBacking(target, at + done);
+        else this.readPacked(mapping.unit, target);
+        done = end;
+      }
+    }
+  }
+
+  extent(at: number, length: number): Extent {
+    this.assertInside(at, length);
+    const mapping = this.layer.mapInDetail?.(at, length) ?? this.layer.map(at, length);
+    const place = 'storage' in mapping && mapping.storage !== undefined ? placeOf(mapping.storage, mapping.offset) : {};
+    const own = { start: at, length: mapping.length, depth: 0, present: true, compressed: false, ...place };
+    if (mapping.kind === 'data') return { ...own, zero: mapping.zero === true, data: true };
+    if (mapping.kind === 'packed') return { ...own, zero: false, data: true, compressed: true };
+    if (mapping.kind === 'zero') return { ...own, zero: true, data: false };
+    return this.extentBelow(at, mapping.length, own);
+  }
+
+  snapshots(): readonly Snapshot[] {
+    return this.source?.list() ?? [];
+  }
+
+  openSnapshot(id: string): Image {
+    return this.derived((source) => source.layer(id), this.backing);
+  }
+
+  openVmState(id: string): Image {
+    return this.derived((source) => source.vmState(id), undefined);
+  }
+
+  hostBytes(): number {
+    return this.layer.hostBytes();
+  }
+
+  close(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.unpacked?.clear();
+    this.layer.close();
+    if (!this.backingIsBorrowed) this.backing?.close();
+  }
+
+  /** Reads `first` and every mapping that continues it in the same storage with one host read. */
+  private readRun(first: Mapping & { kind: 'data' }, into: Uint8Array, at: number, done: number): number {
+    let run = first.length;
+    while (done + run < into.length) {
+      const next = this.layer.map(at + done + run, into.length - done - run);
+      if (next.kind !== 'data' || next.storage !== first.storage || next.offset !== first.offset + run) break;
+      run += next.length;
+    }
+    const whole = done === 0 && run === into.length;
+    readPadded(first.storage, whole ? into : into.subarray(done, done + run), first.offset);
+    return run;
+  }
+
+  /** A backing image shorter than this one reads as zeros past its end. */
+  private readBacking(into: Uint8Array, at: number): void {
+    const below = this.backing === undefined ? 0 : Math.max(0, Math.min(into.length, this.backing.size - at));
+    if (below > 0) this.backing?.read(below === into.length ? into : into.subarray(0, below), at);
+    if (below < into.length) into.fill(0, below);
+  }
+
+  private readPacked(unit: PackedUnit, into: Uint8Array): void {
+    if (unit.skip === 0 && into.length === unit.size) {
+      const kept = this.unpacked?.get(unit.key);
+      if (kept === undefined) unit.unpack(into);
+      else into.set(kept);
+      return;
+    }
+    into.set(this.unpackedUnit(unit).subarray(unit.skip, unit.skip + into.length));
+  }
+
+  private unpackedUnit(unit: PackedUnit): Uint8Array {
+    this.unpacked ??= new LRUCache<number, Uint8Array>({
+      maxSize: Math.max(this.unpackedBytes, unit.size),
+      sizeCalculation: (bytes) => bytes.length,
+    });
+    const kept = this.unpacked.get(unit.key);
+    if (kept !== undefined) return kept;
+    const fresh = new Uint8Array(unit.size);
+    unit.unpack(fresh);
+    this.unpacked.set(unit.key, fresh);
+    return fresh;
+  }
+
+  private extentBelow(at: number, length: number, own: Omit<Extent, 'zero' | 'data'>): Extent {
+    if (this.backing === undefined) return { ...own, present: false, zero: true, data: false };
+    const below = this.backing.size - at;
+    if (below <= 0) return { ...own, present: false, zero: true, data: false };
+    const deeper = this.backing.extent(at, Math.min(length, below));
+    return { ...deeper, depth: deeper.depth + 1 };
+  }
+
+  /** A reader of another state of the same image, over the backing image that stays ours. */
+  private derived(make: (source: SnapshotSource) => Layer, backing: Image | undefined): Image {
+    if (this.source === undefined) throw new ImgfsError('missing', `${this.info.format} images have no snapshots`);
+    return new MappedImage({
+      layer: make(this.source),
+      backing,
+      backingIsBorrowed: true,
+      unpackedBytes: this.unpackedBytes,
+    });
+  }
+
+  private assertInside(at: number, length: number): void {
+    if (!this.open) throw new Error('image used after close');
+    if (at < 0 || length < 0 || at + length > this.size) throw new RangeError(`${at}+${length} is outside the disk`);
+  }
+}
+
+function placeOf(storage: Storage, offset: number | undefined): { storage?: Storage; offset?: number } {
+  return offset === undefined ? {} : { storage, offset };
+}

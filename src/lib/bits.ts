@@ -1,0 +1,62 @@
+/**
+ * Reading integers out of on-disk bytes. JavaScript's bitwise operators are 32-bit and signed, and numbers are exact
+ * only up to 2^53: this file and each format's `layout.ts` are the only places that may use the operators.
+ */
+import { corrupt } from './errors.js';
+
+const TWO_32 = 2 ** 32;
+const HIGH_LIMIT = 2 ** 21;
+
+/** Whether `bits` has every bit of `mask` set. Both are unsigned 32-bit values. */
+export function hasBits(bits: number, mask: number): boolean {
+  return (bits & mask) >>> 0 === mask >>> 0;
+}
+
+/** Bit `n` (0 to 31, 0 is the least significant) of an unsigned 32-bit value. */
+export function bitAt(bits: number, n: number): boolean {
+  return ((bits >>> n) & 1) === 1;
+}
+
+/** Joins two unsigned 32-bit halves; a value past 2^53 cannot be represented and is refused as `corrupt`. */
+export function join64(high: number, low: number, what: string): number {
+  if (high >= HIGH_LIMIT) throw corrupt(`${what} is beyond 2^53`);
+  return high * TWO_32 + low;
+}
+
+/** Big-endian unsigned 64-bit field at `at`. Throws `corrupt` past 2^53; `what` names the field in the message. */
+export function readU64BE(from: Buffer, at: number, what: string): number {
+  return join64(from.readUInt32BE(at), from.readUInt32BE(at + 4), what);
+}
+
+/** Little-endian unsigned 64-bit field at `at`. Throws `corrupt` past 2^53; `what` names the field in the message. */
+export function readU64LE(from: Buffer, at: number, what: string): number {
+  return join64(from.readUInt32LE(at + 4), from.readUInt32LE(at), what);
+}
+
+/** Whether `value` is a power of two (1 included). Exact for every safe integer. */
+export function isPowerOfTwo(value: number): boolean {
+  return Number.isInteger(Math.log2(value)) && 2 ** Math.log2(value) === value;
+}
+
+/** `value` rounded down to a multiple of `unit`. Exact up to 2^53. */
+export function roundDown(value: number, unit: number): number {
+  return value - (value % unit);
+}
+
+/** `value` rounded up to a multiple of `unit`. Exact up to 2^53. */
+export function roundUp(value: number, unit: number): number {
+  const rest = value % unit;
+  return rest === 0 ? value : value + (unit - rest);
+}
+
+/** A view of the same bytes with Buffer's readers; copies nothing. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The two halves of a Linux device number, as /proc and /sys print them. */
+export function deviceNumbers(device: bigint): { readonly major: number; readonly minor: number } {
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
+  const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
+  return { major: Number(major), minor: Number(minor) };
+}

@@ -1,0 +1,214 @@
+/**
+ * The one file that talks to libc: the system calls Node does not offer. Everything here is 64-bit Linux; structure
+ * layouts and the reason for each call are in native-notes/. Where the FFI cannot be loaded `libc()` is undefined and
+ * the callers say what they do without.
+ */
+import { createRequire } from 'node:module';
+import { constants as os } from 'node:os';
+
+/** A failed system call; `code` is the errno's name, as in Node's own errors. */
+export class SystemCallError extends Error {
+  constructor(
+    readonly syscall: string,
+    readonly errno: number,
+  ) {
+    super(`${syscall}: ${errnoName(errno)}`);
+  }
+
+  get code(): string {
+    return errnoName(this.errno);
+  }
+}
+
+const NAMES = new Map(Object.entries(os.errno).map(([name, value]) => [value, name]));
+
+function errnoName(errno: number): string {
+  return NAMES.get(errno) ?? `errno ${errno}`;
+}
+
+/** openat2(2) `resolve` flags, from linux/openat2.h. */
+export const RESOLVE = { NO_MAGICLINKS: 0x02, NO_SYMLINKS: 0x04, BENEATH: 0x08 } as const;
+
+/** open(2) flags that Node's fs.constants lacks. */
+export const OPEN = { PATH: 0o10000000, CLOEXEC: 0o2000000 } as const;
+
+/** mount(2) and umount2(2) flags. */
+export const MOUNT = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
+export const UMOUNT = { DETACH: 2, NOFOLLOW: 8 } as const;
+
+/** The calls. Each throws SystemCallError, retrying EINTR where that is safe. */
+export interface Libc {
+  /** open(2). Returns the descriptor, which the caller owns. */
+  open(path: string, flags: number): number;
+  /** openat2(2): `path` resolved from the directory `directory` under the `resolve` flags. The caller owns the result. */
+  openat2(directory: number, path: string, flags: number, resolve: number): number;
+  /** lseek(2) with SEEK_DATA: offset of the next data at or after `at`; undefined when only a hole follows. */
+  seekData(fd: number, at: number): number | undefined;
+  /** lseek(2) with SEEK_HOLE: offset of the next hole at or after `at` (the end of the file counts as one). */
+  seekHole(fd: number, at: number): number;
+  /** lseek(2) with SEEK_END: the length of a file or block device. */
+  seekEnd(fd: number): number;
+  /** Takes (or drops) a shared open-file-description lock on one byte. False when another holder forbids it. */
+  lockShared(fd: number, byte: number): boolean;
+  unlock(fd: number, byte: number): void;
+  /** Whether some other open file description holds any lock on the byte (F_OFD_GETLK). */
+  isLockedByOther(fd: number, byte: number): boolean;
+  mount(source: string, target: string, type: string, flags: number, data: string): void;
+  umount(target: string, flags: number): void;
+  /** A connected pair of Unix stream sockets, close-on-exec. The caller owns both. */
+  socketPair(): readonly [number, number];
+  /** Blocks for one message and returns the descriptor it carries; undefined when the peer closed without one. */
+  receiveDescriptor(socket: number): number | undefined;
+  /** Loads a shared library so that later loads find its symbols. Throws Error when it cannot. */
+  loadGlobal(path: string): void;
+  /** Ends the process at once, whatever its threads are blocked in. */
+  exitNow(code: number): never;
+}
+
+type Native = (...values: readonly unknown[]) => number;
+
+interface Koffi {
+  load(path: string | null, options?: { global?: boolean; lazy?: boolean }): { func(signature: string): Native };
+  errno(): number;
+  address(buffer: Uint8Array): bigint;
+}
+
+const SYS_OPENAT2 = 437;
+const SEEK = { END: 2, DATA: 3, HOLE: 4 } as const;
+const FCNTL = { OFD_GETLK: 36, OFD_SETLK: 37 } as const;
+const LOCK_TYPE = { READ: 0, WRITE: 1, NONE: 2 } as const;
+const AF_UNIX = 1;
+const SOCK_STREAM_CLOEXEC = 1 + 0o2000000;
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const { EINTR, EAGAIN, EACCES, ENXIO } = os.errno;
+
+let loaded: Libc | null | undefined;
+
+/** The calls, or undefined where the FFI cannot be loaded. Loading happens once, at the first use. */
+export function libc(): Libc | undefined {
+  if (loaded === undefined) {
+    try {
+      loaded = bind(createRequire(import.meta.url)('koffi') as Koffi);
+    } catch {
+      loaded = null;
+    }
+  }
+  return loaded ?? undefined;
+}
+
+/** struct flock of 64-bit Linux: type i16 @0, whence i16 @2, start i64 @8, len i64 @16, pid i32 @24 (must be 0). */
+function flock(type: number, byte: number): Buffer {
+  const lock = Buffer.alloc(32);
+  lock.writeInt16LE(type, 0);
+  lock.writeBigInt64LE(BigInt(byte), 8);
+  lock.writeBigInt64LE(1n, 16);
+  return lock;
+}
+
+function bind(koffi: Koffi): Libc {
+  const library = koffi.load(null);
+  const native = (signature: string): Native => {
+    let bound: Native | undefined;
+    return (...values) => {
+      bound ??= library.func(signature);
+      return Number(bound(...values));
+    };
+  };
+  const calls = {
+    open: native('int open(const char *path, int flags, int mode)'),
+    syscall: native('long syscall(long number, long a, const char *b, void *c, long d)'),
+    lseek: native('int64 lseek(int fd, int64 offset, int whence)'),
+    fcntl: native('int fcntl(int fd, int command, void *lock)'),
+    mount: native(
+      'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+    ),
+    umount2: native('int umount2(const char *target, int flags)'),
+    socketpair: native('int socketpair(int domain, int type, int protocol, void *pair)'),
+    recvmsg: native('long recvmsg(int fd, void *message, int flags)'),
+    exit: native('void _exit(int code)'),
+  };
+
+  const check = (name: string, call: () => number): number => {
+    for (;;) {
+      const result = call();
+      if (result >= 0) return result;
+      const errno = koffi.errno();
+      if (errno !== EINTR) throw new SystemCallError(name, errno);
+    }
+  };
+
+  return {
+    open: (path, flags) => check('open', () => calls.open(path, flags + OPEN.CLOEXEC, 0)),
+    openat2(directory, path, flags, resolve) {
+      // struct open_how: u64 flags, u64 mode, u64 resolve.
+      const how = Buffer.alloc(24);
+      how.writeBigUInt64LE(BigInt(flags + OPEN.CLOEXEC), 0);
+      how.writeBigUInt64LE(BigInt(resolve), 16);
+      return check('openat2', () => calls.syscall(SYS_OPENAT2, directory, path, how, how.length));
+    },
+    seekData(fd, at) {
+      const found = calls.lseek(fd, at, SEEK.DATA);
+      if (found >= 0) return found;
+      const errno = koffi.errno();
+      if (errno === ENXIO) return undefined;
+      throw new SystemCallError('lseek', errno);
+    },
+    seekHole: (fd, at) => check('lseek', () => calls.lseek(fd, at, SEEK.HOLE)),
+    seekEnd: (fd) => check('lseek', () => calls.lseek(fd, 0, SEEK.END)),
+    lockShared(fd, byte) {
+      if (calls.fcntl(fd, FCNTL.OFD_SETLK, flock(LOCK_TYPE.READ, byte)) === 0) return true;
+      const errno = koffi.errno();
+      if (errno === EAGAIN || errno === EACCES) return false;
+      throw new SystemCallError('fcntl', errno);
+    },
+    unlock(fd, byte) {
+      check('fcntl', () => calls.fcntl(fd, FCNTL.OFD_SETLK, flock(LOCK_TYPE.NONE, byte)));
+    },
+    isLockedByOther(fd, byte) {
+      const lock = flock(LOCK_TYPE.WRITE, byte);
+      check('fcntl', () => calls.fcntl(fd, FCNTL.OFD_GETLK, lock));
+      return lock.readInt16LE(0) !== LOCK_TYPE.NONE;
+    },
+    mount(source, target, type, flags, data) {
+      check('mount', () => calls.mount(source, target, type, flags, data));
+    },
+    umount(target, flags) {
+      check('umount', () => calls.umount2(target, flags));
+    },
+    socketPair() {
+      const pair = Buffer.alloc(8);
+      check('socketpair', () => calls.socketpair(AF_UNIX, SOCK_STREAM_CLOEXEC, 0, pair));
+      return [pair.readInt32LE(0), pair.readInt32LE(4)];
+    },
+    receiveDescriptor: (socket) =>
+      receiveDescriptor(koffi, (message) => check('recvmsg', () => calls.recvmsg(socket, message, MSG_CMSG_CLOEXEC))),
+    loadGlobal(path) {
+      koffi.load(path, { global: true });
+    },
+    exitNow(code): never {
+      calls.exit(code);
+      throw new Error('_exit returned');
+    },
+  };
+}
+
+/** One recvmsg(2) of one byte with room for one SCM_RIGHTS descriptor; layouts in native-notes/. */
+function receiveDescriptor(koffi: Koffi, receive: (message: Buffer) => number): number | undefined {
+  const byte = Buffer.allocUnsafeSlow(1);
+  const control = Buffer.from(new ArrayBuffer(24));
+  const iovec = Buffer.from(new ArrayBuffer(16));
+  iovec.writeBigUInt64LE(koffi.address(byte), 0);
+  iovec.writeBigUInt64LE(1n, 8);
+  const message = Buffer.from(new ArrayBuffer(56));
+  message.writeBigUInt64LE(koffi.address(iovec), 16);
+  message.writeBigUInt64LE(1n, 24);
+  message.writeBigUInt64LE(koffi.address(control), 32);
+  message.writeBigUInt64LE(BigInt(control.length), 40);
+  const received = receive(message);
+  const carried = message.readBigUInt64LE(40);
+  if (received === 0 || carried < 20n) return undefined;
+  if (control.readInt32LE(8) !== SOL_SOCKET || control.readInt32LE(12) !== SCM_RIGHTS) return undefined;
+  return control.readInt32LE(16);
+}

@@ -1,0 +1,140 @@
+import fs from 'node:fs';
+import { deviceNumbers } from '../lib/bits.js';
+import { hostError, ImgfsError } from '../lib/errors.js';
+import { libc, SystemCallError } from '../lib/libc.js';
+import type { Storage, StorageExtent } from './storage.js';
+
+/** What is known of an open file: enough to use it in another thread, which must never open the path again. */
+export interface OpenFile {
+  readonly fd: number;
+  /** The path as the user or the naming image gave it, for messages. */
+  readonly name: string;
+  /** Length when it was opened. For a read-only file it must not shrink below this. */
+  readonly size: number;
+  readonly writable: boolean;
+}
+
+/**
+ * A regular file or block device, by descriptor. The descriptor belongs to whoever opened it (one table in the main
+ * thread); `release` is called once by `close`. This is the only place that loops over short reads and writes.
+ */
+export class FileStorage implements Storage {
+  readonly name: string;
+  readonly writable: boolean;
+  private readonly fd: number;
+  private readonly opened: number;
+  private failed: unknown;
+  private release: (() => void) | undefined;
+
+  constructor(file: OpenFile, release?: () => void) {
+    this.name = file.name;
+    this.writable = file.writable;
+    this.fd = file.fd;
+    this.opened = file.size;
+    this.release = release;
+  }
+
+  size(): number {
+    return this.writable ? fileLength(this.fd, this.name) : this.opened;
+  }
+
+  read(into: Uint8Array, at: number): number {
+    let done = 0;
+    try {
+      while (done < into.length) {
+        const got = fs.readSync(this.fd, into, done, into.length - done, at + done);
+        if (got === 0) break;
+        done += got;
+      }
+    } catch (error) {
+      throw hostError(`cannot read ${this.name}`, error);
+    }
+    if (done < into.length && !this.writable && at + done < this.opened) {
+      throw new ImgfsError('io', `${this.name}: the file became shorter while it was in use`);
+    }
+    return done;
+  }
+
+  write(from: Uint8Array, at: number): void {
+    this.assertHealthy();
+    try {
+      for (let done = 0; done < from.length; ) {
+        done += fs.writeSync(this.fd, from, done, from.length - done, at + done);
+      }
+    } catch (error) {
+      throw hostError(`cannot write ${this.name}`, error);
+    }
+  }
+
+  /** After one failed fdatasync the kernel may have dropped the pages: success is never claimed again. */
+  flush(): void {
+    this.assertHealthy();
+    try {
+      fs.fdatasyncSync(this.fd);
+    } catch (error) {
+      this.failed = hostError(`cannot flush ${this.name}`, error);
+      throw this.failed;
+    }
+  }
+
+  resize(size: number): void {
+    this.assertHealthy();
+    try {
+      fs.ftruncateSync(this.fd, size);
+    } catch (error) {
+      throw hostError(`cannot resize ${this.name}`, error);
+    }
+  }
+
+  discard(at: number, length: number): void {
+    const zeros = Buffer.alloc(Math.min(length, 1024 * 1024));
+    for (let done = 0; done < length; done += zeros.length) {
+      this.write(zeros.subarray(0, Math.min(zeros.length, length - done)), at + done);
+    }
+  }
+
+  /** SEEK_DATA / SEEK_HOLE; a host without them (or without the FFI) answers that all is data. */
+  extent(at: number): StorageExtent {
+    const end = this.size();
+    const calls = libc();
+    if (calls === undefined) return { data: true, length: end - at };
+    try {
+      const data = calls.seekData(this.fd, at);
+      if (data === undefined) return { data: false, length: end - at };
+      if (data > at) return { data: false, length: Math.min(data, end) - at };
+      return { data: true, length: Math.min(calls.seekHole(this.fd, at), end) - at };
+    } catch (error) {
+      if (error instanceof SystemCallError) return { data: true, length: end - at };
+      throw error;
+    }
+  }
+
+  allocated(): number {
+    const status = fs.fstatSync(this.fd);
+    return status.isBlockDevice() ? this.size() : status.blocks * 512;
+  }
+
+  close(): void {
+    this.release?.();
+    this.release = undefined;
+  }
+
+  private assertHealthy(): void {
+    if (this.failed !== undefined) throw this.failed;
+    if (!this.writable) throw new ImgfsError('read-only', `${this.name} is open read-only`);
+  }
+}
+
+/** Length of an open file; a block device is asked itself, its inode says 0. */
+export function fileLength(fd: number, name: string): number {
+  const status = fs.fstatSync(fd, { bigint: true });
+  if (!status.isBlockDevice()) return Number(status.size);
+  const calls = libc();
+  if (calls !== undefined) return calls.seekEnd(fd);
+  const { major, minor } = deviceNumbers(status.rdev);
+  try {
+    return Number(fs.readFileSync(`/sys/dev/block/${major}:${minor}/size`, 'ascii')) * 512;
+  } catch (error) {
+    throw hostError(`cannot tell the size of ${name}`, error);
+  }
+}

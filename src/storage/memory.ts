@@ -1,0 +1,119 @@
+import { ImgfsError } from '../lib/errors.js';
+import type { Storage, StorageExtent } from './storage.js';
+
+/** Page size: small, so that a copy of an image that differs in one sector costs one page. */
+const PAGE = 4096;
+
+/**
+ * A storage in memory, kept as a map of pages; absent pages are holes. `copy()` shares pages until either side
+ * writes, so that thousands of crash states of one image cost little more than their differences.
+ */
+export class MemoryStorage implements Storage {
+  readonly writable = true;
+  private pages = new Map<number, Uint8Array>();
+  private shared = new Set<number>();
+
+  constructor(
+    readonly name = 'memory',
+    private length = 0,
+  ) {}
+
+  /** A storage holding a copy of `bytes`. */
+  static from(bytes: Uint8Array, name = 'memory'): MemoryStorage {
+    const storage = new MemoryStorage(name);
+    storage.write(bytes, 0);
+    return storage;
+  }
+
+  size(): number {
+    return this.length;
+  }
+
+  read(into: Uint8Array, at: number): number {
+    const wanted = Math.max(0, Math.min(into.length, this.length - at));
+    for (let done = 0; done < wanted; ) {
+      const within = (at + done) % PAGE;
+      const step = Math.min(PAGE - within, wanted - done);
+      const page = this.pages.get((at + done - within) / PAGE);
+      if (page === undefined) into.fill(0, done, done + step);
+      else into.set(page.subarray(within, within + step), done);
+      done += step;
+    }
+    return wanted;
+  }
+
+  write(from: Uint8Array, at: number): void {
+    for (let done = 0; done < from.length; ) {
+      const within = (at + done) % PAGE;
+      const step = Math.min(PAGE - within, from.length - done);
+      this.own((at + done - within) / PAGE).set(from.subarray(done, done + step), within);
+      done += step;
+    }
+    this.length = Math.max(this.length, at + from.length);
+  }
+
+  flush(): void {}
+
+  resize(size: number): void {
+    if (!Number.isSafeInteger(size) || size < 0) throw new ImgfsError('limit', `${this.name}: bad size ${size}`);
+    if (size < this.length) {
+      const within = size % PAGE;
+      if (within > 0 && this.pages.has((size - within) / PAGE)) this.own((size - within) / PAGE).fill(0, within);
+      for (const page of this.pages.keys()) if (page * PAGE >= size) this.pages.delete(page);
+    }
+    this.length = size;
+  }
+
+  discard(at: number, length: number): void {
+    const end = Math.min(at + length, this.length);
+    for (let from = at; from < end; ) {
+      const within = from % PAGE;
+      const step = Math.min(PAGE - within, end - from);
+      const index = (from - within) / PAGE;
+      if (step === PAGE) this.pages.delete(index);
+      else if (this.pages.has(index)) this.own(index).fill(0, within, within + step);
+      from += step;
+    }
+  }
+
+  extent(at: number): StorageExtent {
+    const within = at % PAGE;
+    const first = (at - within) / PAGE;
+    const data = this.pages.has(first);
+    const last = Math.ceil(this.length / PAGE);
+    let page = first + 1;
+    while (page < last && this.pages.has(page) === data) page++;
+    return { data, length: Math.min(page * PAGE, this.length) - at };
+  }
+
+  allocated(): number {
+    return this.pages.size * PAGE;
+  }
+
+  close(): void {}
+
+  /** All its bytes as one array. */
+  bytes(): Buffer {
+    const all = Buffer.alloc(this.length);
+    this.read(all, 0);
+    return all;
+  }
+
+  /** An independent storage with the same content; pages are shared until written. */
+  copy(): MemoryStorage {
+    const twin = new MemoryStorage(this.name, this.length);
+    twin.pages = new Map(this.pages);
+    this.shared = new Set(this.pages.keys());
+    twin.shared = new Set(this.pages.keys());
+    return twin;
+  }
+
+  private own(index: number): Uint8Array {
+    const page = this.pages.get(index);
+    if (page !== undefined && !this.shared.has(index)) return page;
+    const mine = page === undefined ? new Uint8Array(PAGE) : page.slice();
+    this.pages.set(index, mine);
+    this.shared.delete(index);
+    return mine;
+  }
+}

@@ -1,0 +1,56 @@
+import { ImgfsError } from '../lib/errors.js';
+
+/** A run of host bytes that is all stored (`data`) or all a hole; a hole reads as zeros. */
+export interface StorageExtent {
+  readonly data: boolean;
+  /** Bytes from the offset asked about to the end of the run; at least 1. */
+  readonly length: number;
+}
+
+/**
+ * Bytes on the host: a file, a block device, a range of another storage, memory. Synchronous on purpose: a driver is
+ * a pure function of what its storage answers.
+ *
+ * Offsets and lengths are bytes, plain numbers, exact up to 2^53. Two writes may reach the medium in any order unless
+ * a `flush` stands between them: it is the only barrier there is.
+ */
+export interface Storage {
+  /** How messages call it: a path, or a description of the range. */
+  readonly name: string;
+  readonly writable: boolean;
+  /** Current length in bytes. */
+  size(): number;
+  /**
+   * Fills `into` from offset `at` and returns the bytes read: fewer than asked for only where the storage ends.
+   * Throws `io` when the host fails, or when the storage has become shorter than it was when it was opened.
+   */
+  read(into: Uint8Array, at: number): number;
+  /** Writes all of `from` at `at`, growing the storage if needed. Throws `read-only`, `no-space`, `io`. */
+  write(from: Uint8Array, at: number): void;
+  /** Returns when everything written before is durable. After a failure every later write and flush fails too. */
+  flush(): void;
+  /** Changes the length; new bytes read as zeros. */
+  resize(size: number): void;
+  /** Gives the range back to the host where it can; afterwards it reads as zeros either way. */
+  discard(at: number, length: number): void;
+  /** The run that holds `at` (0 <= at < size). Where the host cannot tell, everything is data. */
+  extent(at: number): StorageExtent;
+  /** Bytes the host has allocated for it (what `du` counts). */
+  allocated(): number;
+  /** Releases what its maker said it owns. Closing twice is allowed; any other use after close is a bug. */
+  close(): void;
+}
+
+/** Fills `into` completely, with zeros past the end: how data (never a table) is read. */
+export function readPadded(storage: Storage, into: Uint8Array, at: number): void {
+  const got = storage.read(into, at);
+  if (got < into.length) into.fill(0, got);
+}
+
+/** Fills `into` completely or throws `truncated`: how a table is read. `what` names the table. */
+export function readTable(storage: Storage, into: Uint8Array, at: number, what: string): void {
+  const got = storage.read(into, at);
+  if (got < into.length) {
+    throw new ImgfsError('truncated', `${storage.name}: the image ends inside its ${what}`);
+  }
+}
