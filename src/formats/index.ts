@@ -1,0 +1,6 @@
+/** Every format there is: one line each. Probing, help, the support table and the test suites all start here. */
+import type { Format } from '../image/format.js';
+import { raw } from './raw/index.js';
+import { recognised } from './recognised/index.js';
+
+export const formats: readonly Format[] = [raw, ...recognised];

@@ -1,0 +1,42 @@
+import type { KnownFormat } from '../../image/format.js';
+import * as magic from './layout.js';
+
+function known(
+  name: string,
+  summary: string,
+  extensions: readonly string[],
+  ...signatures: readonly magic.Signature[]
+): KnownFormat {
+  return {
+    kind: 'known',
+    name,
+    summary,
+    extensions,
+    probe: (head, tail) => signatures.some((signature) => magic.stands(signature, head, tail)),
+  };
+}
+
+const vmdk = known('vmdk', 'a VMware disk', ['.vmdk'], magic.VMDK_SPARSE, magic.VMDK_COWD, magic.VMDK_SESPARSE);
+
+/** Formats that are recognised and refused by name, so that none of them is ever taken for a raw disk. */
+export const recognised: readonly KnownFormat[] = [
+  known('qcow', 'a QCOW version 1 image', ['.qcow'], magic.QCOW1),
+  known('cow', 'a copy-on-write image of early QEMU or User Mode Linux', ['.cow'], magic.COW),
+  {
+    ...vmdk,
+    probe: (head, tail, size) =>
+      vmdk.probe(head, tail, size) || magic.VMDK_DESCRIPTOR.test(head.toString('latin1', 0, 4096)),
+  },
+  known('vdi', 'a VirtualBox disk', ['.vdi'], magic.VDI),
+  known('vhd', 'a Virtual PC disk', ['.vhd', '.vpc'], magic.VHD_FOOTER_AT_END, magic.VHD_FOOTER_COPY),
+  known('vhdx', 'a Hyper-V disk', ['.vhdx', '.avhdx'], magic.VHDX),
+  known('qed', 'a QEMU enhanced disk', ['.qed'], magic.QED),
+  known('parallels', 'a Parallels disk', ['.hds'], magic.PARALLELS, magic.PARALLELS_EXTENDED),
+  known('dmg', 'an Apple disk image', ['.dmg'], magic.DMG_TRAILER),
+  known('cloop', 'a compressed loop image', ['.cloop'], magic.CLOOP),
+  known('bochs', 'a Bochs disk', ['.bochs'], magic.BOCHS),
+  known('luks', 'an encrypted LUKS container', ['.luks'], magic.LUKS),
+  known('asif', 'an Apple sparse image', ['.asif'], magic.ASIF),
+  known('ewf', 'an Expert Witness image', ['.e01'], magic.EWF),
+  known('ova', 'an appliance archive (or another tar file)', ['.ova', '.tar'], magic.TAR),
+];

@@ -1,0 +1,117 @@
+/**
+ * The gate: the only way from an image to another file of the host. What an image names must resolve, links followed,
+ * beneath the directory of the file that names it; everything else needs the user's word (`--allow-refs DIR`).
+ */
+import fs from 'node:fs';
+import { isAbsolute, relative, resolve, sep } from 'node:path';
+import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
+import { type Libc, libc, OPEN, RESOLVE } from '../lib/libc.js';
+import type { HostFile } from './files.js';
+import type { Reference } from './format.js';
+
+export interface GatePolicy {
+  /** False refuses every reference. */
+  readonly follow: boolean;
+  /** Directories (with all beneath them) and block devices the user allows beside the naming file's directory. */
+  readonly allowed: readonly string[];
+}
+
+/** `json:` and anything with a protocol: QEMU would parse these; we never do, from an image. */
+const PROTOCOL = /^[a-z0-9+.-]+:/i;
+
+const ROLES: Readonly<Record<Reference['role'], string>> = {
+  backing: 'backing file',
+  'data-file': 'data file',
+  extent: 'extent',
+  parent: 'parent image',
+};
+
+/**
+ * Opens what `reference` names for reading and returns the descriptor, which the caller owns. Throws `refused` when
+ * policy says no, `missing` when it does not exist. Nothing outside the allowed directories is ever opened: the path
+ * is resolved first, and the kernel then opens the resolved path beneath the directory, or fails.
+ */
+export function openReference(reference: Reference, from: HostFile, policy: GatePolicy): number {
+  const what = `${ROLES[reference.role]} "${reference.name}" of ${from.name}`;
+  const calls = libc();
+  if (calls === undefined) throw refusal(what, 'without the FFI (koffi) references cannot be checked');
+  if (!policy.follow) throw refusal(what, 'references are switched off', 'leave out --no-refs');
+  if (reference.name === '' || reference.name.includes('\0')) throw refusal(what, 'the name is not a path');
+  if (PROTOCOL.test(reference.name)) {
+    throw refusal(what, 'an image may name only plain files', 'name the layer itself on the command line');
+  }
+  const path = resolveName(what, reference, from);
+  const device = openDevice(what, path, policy);
+  if (device !== undefined) return device;
+  const home = [...from.directories, ...policy.allowed.map(realDirectory)].find(
+    (directory) => directory !== undefined && beneath(path, directory),
+  );
+  if (home === undefined) {
+    const hint = `if you trust it, add --allow-refs ${resolve(path, '..')}`;
+    throw refusal(what, `it lies outside the directory of ${from.name}`, hint);
+  }
+  return openBeneath(calls, what, home, path);
+}
+
+/** The name with every link followed, looked up from each directory of the naming file in turn. */
+function resolveName(what: string, reference: Reference, from: HostFile): string {
+  let failure: unknown;
+  for (const directory of from.directories) {
+    try {
+      return fs.realpathSync(resolve(directory, reference.name));
+    } catch (error) {
+      failure = error;
+    }
+    if (isAbsolute(reference.name)) break;
+  }
+  if (systemCode(failure) === 'ENOENT') {
+    throw new ImgfsError('missing', `${what} does not exist`, {
+      hint: `looked in ${from.directories.join(' and ')}`,
+    });
+  }
+  throw hostError(`cannot open ${what}`, failure);
+}
+
+/** A block device is allowed only where `--allow-refs` names that device itself. */
+function openDevice(what: string, path: string, policy: GatePolicy): number | undefined {
+  if (!fs.statSync(path).isBlockDevice()) return undefined;
+  if (!policy.allowed.some((allowed) => allowed.startsWith(sep) && realDirectory(allowed) === path)) {
+    throw refusal(what, `${path} is a block device`, `if you trust it, add --allow-refs ${path}`);
+  }
+  return fs.openSync(path, fs.constants.O_RDONLY);
+}
+
+/** O_PATH first: opening a FIFO or a device for real can block or act, so the kind is known before that. */
+function openBeneath(calls: Libc, what: string, directory: string, path: string): number {
+  const opened: number[] = [];
+  try {
+    const base = calls.open(directory, OPEN.PATH);
+    opened.push(base);
+    const rules = RESOLVE.BENEATH + RESOLVE.NO_MAGICLINKS + RESOLVE.NO_SYMLINKS;
+    const place = calls.openat2(base, relative(directory, path), OPEN.PATH, rules);
+    opened.push(place);
+    if (!fs.fstatSync(place).isFile()) throw refusal(what, 'it is not a regular file');
+    return fs.openSync(`/proc/self/fd/${place}`, fs.constants.O_RDONLY);
+  } catch (error) {
+    if (['EXDEV', 'ELOOP'].includes(systemCode(error) ?? '')) throw refusal(what, 'it changed while it was opened');
+    throw hostError(`cannot open ${what}`, error);
+  } finally {
+    for (const fd of opened) fs.closeSync(fd);
+  }
+}
+
+function realDirectory(path: string): string | undefined {
+  try {
+    return fs.realpathSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function beneath(path: string, directory: string): boolean {
+  return path.startsWith(directory.endsWith(sep) ? directory : directory + sep);
+}
+
+function refusal(what: string, why: string, hint?: string): ImgfsError {
+  return new ImgfsError('refused', `${what} is refused: ${why}`, hint === undefined ? {} : { hint });
+}

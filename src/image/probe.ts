@@ -1,0 +1,74 @@
+import { basename, extname } from 'node:path';
+import { ImgfsError } from '../lib/errors.js';
+import type { Storage } from '../storage/storage.js';
+import { type Format, type ImageFormat, PROBE_BYTES } from './format.js';
+
+/** What is to be identified, and what its user or the image that names it has declared. */
+export interface ProbeRequest {
+  readonly storage: Storage;
+  readonly formats: readonly Format[];
+  /** The declared format; then nothing is probed. */
+  readonly declared?: string | undefined;
+  /** A device has no meaningful extension. */
+  readonly device: boolean;
+}
+
+/**
+ * Decides the format of a file. Every probe runs and the order of formats means nothing: two claims are a refusal, a
+ * name that contradicts the content is a refusal, no claim is raw. Throws `refused` or `unsupported`.
+ */
+export function identify(request: ProbeRequest): ImageFormat {
+  const { storage, formats, declared } = request;
+  if (declared !== undefined) return openable(storage, formatNamed(formats, declared));
+  const extension = request.device ? '' : extname(basename(storage.name)).toLowerCase();
+  const named = formats.filter((format) => extension !== '' && format.extensions.includes(extension));
+  const rawFormat = formatNamed(formats, 'raw');
+  // A raw disk is its guest's to write: by its name it is raw whatever it holds.
+  if (named.includes(rawFormat)) return openable(storage, rawFormat);
+  const claims = claimants(storage, formats);
+  if (claims.length > 1) {
+    throw new ImgfsError('refused', `${storage.name} looks like ${listed(claims)} at once`, {
+      hint: 'say which with --format',
+    });
+  }
+  const found = claims[0] ?? rawFormat;
+  if (named.length > 0 && !named.includes(found)) {
+    const looks = found === rawFormat ? 'raw (no known header)' : found.name;
+    throw new ImgfsError('refused', `${storage.name} is named like ${listed(named)} but looks like ${looks}`, {
+      hint: `if it really is ${found.name}, say --format ${found.name}`,
+    });
+  }
+  return openable(storage, found);
+}
+
+/** The format of that name. Throws `usage` with the names there are. */
+export function formatNamed(formats: readonly Format[], name: string): Format {
+  const format = formats.find((candidate) => candidate.name === name);
+  if (format !== undefined) return format;
+  throw new ImgfsError('usage', `unknown format "${name}"`, {
+    hint: `imgfs knows ${formats.map((candidate) => candidate.name).join(', ')}`,
+  });
+}
+
+function claimants(storage: Storage, formats: readonly Format[]): readonly Format[] {
+  const size = storage.size();
+  const head = ends(storage, 0, size);
+  const tail = size <= PROBE_BYTES ? head : ends(storage, size - PROBE_BYTES, size);
+  return formats.filter((format) => format.probe(head, tail, size));
+}
+
+function ends(storage: Storage, at: number, size: number): Buffer {
+  const bytes = Buffer.alloc(Math.min(PROBE_BYTES, size - at));
+  return bytes.subarray(0, storage.read(bytes, at));
+}
+
+function openable(storage: Storage, format: Format): ImageFormat {
+  if (format.kind === 'image') return format;
+  throw new ImgfsError('unsupported', `${storage.name} is ${format.summary} (${format.name})`, {
+    hint: 'imgfs cannot open this format yet',
+  });
+}
+
+function listed(formats: readonly Format[]): string {
+  return formats.map((format) => format.name).join(' and ');
+}
