@@ -1,0 +1,139 @@
+/** From the command line to a verb: which one is meant, its arguments, its errors, its exit status. */
+import fs from 'node:fs';
+import { basename } from 'node:path';
+import type { Command, CommanderError } from 'commander';
+import { ImgfsError } from '../lib/errors.js';
+import { print, reportError } from './output.js';
+import { meant } from './similar.js';
+import { type CalledAs, type ExitCodes, HELPER_CODES, QEMU_IMG_CODES, type Verb, type VerbEntry } from './verb.js';
+
+/** What the command line asks for. */
+export type Request =
+  | { readonly kind: 'help'; readonly verb?: VerbEntry }
+  | { readonly kind: 'version' }
+  | { readonly kind: 'run'; readonly entry: VerbEntry; readonly calledAs: CalledAs; readonly args: readonly string[] };
+
+const HELPER_NAMES = new Set(['mount.imgfs', 'mount.fuse.imgfs']);
+/** What verbs look like. Whatever does not is an image to mount. */
+const VERB_LIKE = /^[a-z][a-z-]*$/;
+
+/** Does what the command line says and returns the exit status. Reports its errors itself; throws OutputClosed. */
+export async function dispatch(
+  program: string,
+  args: readonly string[],
+  verbs: readonly VerbEntry[],
+  version: () => string,
+): Promise<number> {
+  let codes = isHelper(program) ? HELPER_CODES : QEMU_IMG_CODES;
+  try {
+    const request = understand(program, args, verbs);
+    if (request.kind === 'version') print(`imgfs ${version()}\n`);
+    if (request.kind === 'help') await help(request.verb, verbs);
+    if (request.kind !== 'run') return 0;
+    const verb = await request.entry.load();
+    codes = request.calledAs === 'verb' ? verb.exitCodes : HELPER_CODES;
+    const command = await commandFor(request.entry, verb, request.calledAs);
+    if (!parsed(command, request)) return 0;
+    return await verb.run(command, request.calledAs);
+  } catch (error) {
+    if (error instanceof Error && error.name === 'OutputClosed') throw error;
+    reportError(error);
+    return exitCode(error, codes);
+  }
+}
+
+/** Throws `usage` where no verb is meant. */
+export function understand(program: string, args: readonly string[], verbs: readonly VerbEntry[]): Request {
+  const [first, ...rest] = args;
+  if (first === '--version' || first === '-V') return { kind: 'version' };
+  const mount = verbs.find((entry) => entry.name === 'mount');
+  if (isHelper(program) && mount !== undefined) return { kind: 'run', entry: mount, calledAs: 'helper', args };
+  if (first === undefined) throw new ImgfsError('usage', 'what to do?', { hint: 'see imgfs --help' });
+  if (first === '--help' || first === '-h') return { kind: 'help' };
+  if (first === 'help') {
+    const [topic] = rest;
+    return topic === undefined ? { kind: 'help' } : { kind: 'help', verb: entryNamed(topic, verbs) };
+  }
+  const entry = verbs.find((candidate) => candidate.name === first);
+  if (entry !== undefined) return { kind: 'run', entry, calledAs: 'verb', args: rest };
+  const isPath = !VERB_LIKE.test(first) || fs.existsSync(first);
+  if (isPath && mount !== undefined) return { kind: 'run', entry: mount, calledAs: 'bare', args };
+  throw unknownVerb(first, verbs);
+}
+
+function isHelper(program: string): boolean {
+  return HELPER_NAMES.has(basename(program));
+}
+
+function entryNamed(name: string, verbs: readonly VerbEntry[]): VerbEntry {
+  const entry = verbs.find((candidate) => candidate.name === name);
+  if (entry === undefined) throw unknownVerb(name, verbs);
+  return entry;
+}
+
+function unknownVerb(name: string, verbs: readonly VerbEntry[]): ImgfsError {
+  const names = verbs.map((candidate) => candidate.name);
+  return new ImgfsError('usage', `no verb is called "${name}"`, { hint: meant(name, names, 'see imgfs --help') });
+}
+
+async function help(entry: VerbEntry | undefined, verbs: readonly VerbEntry[]): Promise<void> {
+  if (entry !== undefined) {
+    const command = await commandFor(entry, await entry.load(), 'verb');
+    print(command.helpInformation());
+    return;
+  }
+  const width = Math.max(...verbs.map(({ name }) => name.length));
+  const lines = verbs.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`);
+  print(`Usage: imgfs VERB [options] ...
+       imgfs IMAGE MOUNTPOINT [-o options]
+
+Mounts virtual disk images: each image and each of its snapshots as a flat raw file.
+
+${lines.join('\n')}
+
+"imgfs help VERB" tells what a verb takes, "imgfs --version" which imgfs this is.
+`);
+}
+
+/** The verb's command, quiet and without exits of its own: errors come back as exceptions. */
+async function commandFor(entry: VerbEntry, verb: Verb, calledAs: CalledAs): Promise<Command> {
+  const commander = await import('commander');
+  const command = new commander.Command(calledAs === 'verb' ? `imgfs ${entry.name}` : 'imgfs');
+  command.description(`${entry.summary[0]?.toUpperCase()}${entry.summary.slice(1)}.`);
+  command.helpOption('-h, --help', 'print this help');
+  command.configureOutput({ writeOut: print, writeErr: () => {} });
+  command.exitOverride();
+  verb.declare(command, calledAs);
+  return command;
+}
+
+/** False when help was asked for, and given. Throws `usage`. */
+function parsed(command: Command, request: Request & { kind: 'run' }): boolean {
+  try {
+    command.parse(request.args, { from: 'user' });
+    return true;
+  } catch (error) {
+    if (!isCommanderError(error)) throw error;
+    if (error.exitCode === 0) return false;
+    throw usageError(error, request);
+  }
+}
+
+function isCommanderError(error: unknown): error is CommanderError {
+  return error instanceof Error && 'code' in error && String(error.code).startsWith('commander.');
+}
+
+/** Commander's message as one line of ours. */
+function usageError(error: CommanderError, request: Request & { kind: 'run' }): ImgfsError {
+  const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  const guess = /^\(Did you mean (?:one of )?(.*)\?\)$/.exec(suggestion ?? '')?.[1];
+  return new ImgfsError('usage', first.replace(/\.$/, '').replace('. ', ': '), {
+    hint: guess === undefined ? `see imgfs help ${request.entry.name}` : `did you mean ${guess}?`,
+  });
+}
+
+function exitCode(error: unknown, codes: ExitCodes): number {
+  if (!(error instanceof ImgfsError)) return codes.failure;
+  if (error.reason === 'usage') return codes.usage;
+  return error.reason === 'system' ? codes.system : codes.failure;
+}
