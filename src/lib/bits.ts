@@ -33,6 +33,17 @@ export function readU64LE(from: Buffer, at: number, what: string): number {
   return join64(from.readUInt32LE(at + 4), from.readUInt32LE(at), what);
 }
 
+const LITTLE_ENDIAN_HOST = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+
+/**
+ * Turns big-endian 32-bit words into numbers, in place, and returns a view of the same memory: for tables that are
+ * looked into far more often than they are read. `bytes` is a multiple of 4 long and starts its own memory.
+ */
+export function bigEndianWords(bytes: Uint8Array): Uint32Array {
+  if (LITTLE_ENDIAN_HOST) asBuffer(bytes).swap32();
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+}
+
 /** Whether `value` is a power of two (1 included). Exact for every safe integer. */
 export function isPowerOfTwo(value: number): boolean {
   return Number.isInteger(Math.log2(value)) && 2 ** Math.log2(value) === value;

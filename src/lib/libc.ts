@@ -86,6 +86,20 @@ const { EINTR, EAGAIN, EACCES, ENXIO } = os.errno;
 
 let loaded: Libc | null | undefined;
 
+/** A shared library whose functions are bound by their C declarations. A 64-bit result may be a bigint: wrap it. */
+export interface NativeLibrary {
+  func(signature: string): (...values: readonly unknown[]) => number | bigint;
+}
+
+/** Loads a shared library by the name the dynamic linker knows; undefined where it or the FFI is missing. */
+export function nativeLibrary(name: string): NativeLibrary | undefined {
+  try {
+    return (createRequire(import.meta.url)('koffi') as Koffi).load(name);
+  } catch {
+    return undefined;
+  }
+}
+
 /** The calls, or undefined where the FFI cannot be loaded. Loading happens once, at the first use. */
 export function libc(): Libc | undefined {
   if (loaded === undefined) {

@@ -1,0 +1,32 @@
+import { constants, deflateRawSync, inflateRawSync } from 'node:zlib';
+import { systemCode } from '../lib/errors.js';
+
+/**
+ * Decodes one raw deflate stream into `into` and returns the bytes it yielded, or undefined when the stream is damaged
+ * or would yield more than `into` holds. Bytes after the stream are ignored. A stream cut short yields what it
+ * holds: whoever knows the expected length compares.
+ *
+ * One output chunk of the expected size: zlib's default of 16 KiB costs several passes and a copy per cluster.
+ */
+export function inflate(packed: Uint8Array, into: Uint8Array): number | undefined {
+  try {
+    const plain = inflateRawSync(packed, {
+      chunkSize: Math.max(into.length + 1, 64),
+      maxOutputLength: Math.max(into.length, 1),
+      finishFlush: constants.Z_SYNC_FLUSH,
+    });
+    if (plain.length > into.length) return undefined;
+    into.set(plain);
+    return plain.length;
+  } catch (error) {
+    if (DAMAGED.has(systemCode(error) ?? '')) return undefined;
+    throw error;
+  }
+}
+
+const DAMAGED = new Set(['Z_DATA_ERROR', 'Z_BUF_ERROR', 'Z_NEED_DICT', 'ERR_BUFFER_TOO_LARGE']);
+
+/** Packs `plain` as one raw deflate stream that a reader with a 4 KiB window can decode (what qcow2 asks for). */
+export function deflate(plain: Uint8Array): Uint8Array {
+  return deflateRawSync(plain, { windowBits: 12 });
+}

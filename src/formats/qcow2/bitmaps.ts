@@ -1,0 +1,66 @@
+import { checkTable, type Limits } from '../../image/limits.js';
+import { roundUp } from '../../lib/bits.js';
+import { corrupt, ImgfsError } from '../../lib/errors.js';
+import { readTable, type Storage } from '../../storage/storage.js';
+import type { Header } from './header.js';
+import { BITMAP_HEADER_BYTES, decodeBitmap, MAX } from './layout.js';
+
+/** A persistent dirty bitmap, as the directory lists it. */
+export interface BitmapEntry {
+  readonly name: string;
+  /** Guest bytes per bit. */
+  readonly granularity: number;
+  /** Its last user did not finish: the content cannot be trusted. */
+  readonly inUse: boolean;
+  /** It must track changes from the moment the image is opened for writing. */
+  readonly auto: boolean;
+}
+
+const MAX_GRANULARITY_BITS = 31;
+
+/**
+ * Lists the bitmaps; none where the autoclear bit says that the extension is stale. Every entry advances by at least
+ * its header. Throws `corrupt`, `truncated`, `limit`.
+ */
+export function readBitmaps(storage: Storage, header: Header, limits: Limits): BitmapEntry[] {
+  const claim = header.extensions.bitmaps;
+  if (claim === undefined || !header.bitmapsValid) return [];
+  const { name } = storage;
+  const length = checkTable(storage, {
+    name: 'bitmap directory',
+    at: claim.at,
+    entries: claim.bytes,
+    entryBytes: 1,
+    maxBytes: Math.min(MAX.bitmapDirectoryBytes, limits.tableBytes),
+    alignment: header.clusterSize,
+  });
+  const directory = Buffer.alloc(length);
+  readTable(storage, directory, claim.at, 'bitmap directory');
+  const found: BitmapEntry[] = [];
+  for (let at = 0; at < length; ) {
+    if (found.length === claim.count) throw corrupt(`${name}: the bitmap directory is longer than its bitmaps`);
+    const { entry, end } = readEntry(directory, at, name);
+    found.push(entry);
+    at = end;
+  }
+  if (found.length < claim.count) throw corrupt(`${name}: the bitmap directory ends before its last bitmap`);
+  return found;
+}
+
+function readEntry(directory: Buffer, at: number, name: string): { entry: BitmapEntry; end: number } {
+  const overrun = `${name}: the bitmap directory ends inside an entry`;
+  if (at + BITMAP_HEADER_BYTES > directory.length) throw corrupt(overrun);
+  const fields = decodeBitmap(directory, at);
+  const nameAt = at + BITMAP_HEADER_BYTES + fields.extraBytes;
+  const nameEnd = nameAt + fields.nameBytes;
+  if (nameEnd > directory.length) throw corrupt(overrun);
+  if (fields.nameBytes > MAX.bitmapNameBytes) throw new ImgfsError('limit', `${name}: a bitmap's name is too long`);
+  if (fields.granularityBits > MAX_GRANULARITY_BITS) throw corrupt(`${name}: a bitmap's granularity is impossible`);
+  const entry = {
+    name: directory.toString('utf8', nameAt, nameEnd),
+    granularity: 2 ** fields.granularityBits,
+    inUse: fields.inUse,
+    auto: fields.auto,
+  };
+  return { entry, end: at + roundUp(nameEnd - at, 8) };
+}

@@ -1,0 +1,19 @@
+import type { ImageFormat } from '../../image/format.js';
+import { openImage } from './image.js';
+import { decodeSignature, MAGIC } from './layout.js';
+
+/** QEMU's qcow2, versions 2 and 3. What is supported, and the traps, are in this folder's README. */
+export const qcow2: ImageFormat = {
+  kind: 'image',
+  name: 'qcow2',
+  summary: 'QEMU copy-on-write, versions 2 and 3, with internal snapshots',
+  extensions: ['.qcow2'],
+  can: { write: false, create: false, snapshots: true, resize: false },
+  /** Version 1 shares the magic and is another format. */
+  probe(head) {
+    if (head.length < 8) return false;
+    const { magic, version } = decodeSignature(head);
+    return magic === MAGIC && version >= 2;
+  },
+  open: openImage,
+};
