@@ -1,6 +1,7 @@
 /** Every format there is: one line each. Probing, help, the support table and the test suites all start here. */
 import type { Format } from '../image/format.js';
+import { qcow2 } from './qcow2/index.js';
 import { raw } from './raw/index.js';
 import { recognised } from './recognised/index.js';
 
-export const formats: readonly Format[] = [raw, ...recognised];
+export const formats: readonly Format[] = [raw, qcow2, ...recognised];

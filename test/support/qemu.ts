@@ -1,0 +1,38 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+
+/** Skips the running suite, naming the tool, where it is not installed. Call inside `describe`. */
+export function needsTool(...tools: readonly string[]): void {
+  before(function () {
+    for (const tool of tools) {
+      if (spawnSync(tool, ['--version']).error === undefined) continue;
+      console.log(`skipped: ${tool} is not installed`);
+      this.skip();
+    }
+  });
+}
+
+export function qemuImg(...args: readonly string[]): string {
+  return execFileSync('qemu-img', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** qemu-img's answer as JSON. */
+export function qemuImgJson(...args: readonly string[]): unknown {
+  return JSON.parse(qemuImg(...args));
+}
+
+/** Runs qemu-io commands on an image (format qcow2 unless told otherwise). */
+export function qemuIo(file: string, commands: readonly string[], options: readonly string[] = ['-f', 'qcow2']): void {
+  const args = [...options, ...commands.flatMap((command) => ['-c', command]), file];
+  const output = execFileSync('qemu-io', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  if (/failed|error/i.test(output)) throw new Error(output);
+}
+
+/** The guest's bytes as QEMU reads them; `options` choose format or snapshot. */
+export function qemuBytes(file: string, ...options: readonly string[]): Buffer {
+  const raw = `${file}.qemu-raw`;
+  qemuImg('convert', ...options, '-O', 'raw', file, raw);
+  const bytes = fs.readFileSync(raw);
+  fs.rmSync(raw);
+  return bytes;
+}
