@@ -48,7 +48,7 @@ export function understand(program: string, args: readonly string[], verbs: read
   if (first === '--version' || first === '-V') return { kind: 'version' };
   const mount = verbs.find((entry) => entry.name === 'mount');
   if (isHelper(program) && mount !== undefined) return { kind: 'run', entry: mount, calledAs: 'helper', args };
-  if (first === undefined) throw new ImgfsError('usage', 'what to do?', { hint: 'see imgfs --help' });
+  if (first === undefined) throw new ImgfsError('usage', 'no verb given', { hint: 'see imgfs --help' });
   if (first === '--help' || first === '-h') return { kind: 'help' };
   if (first === 'help') {
     const [topic] = rest;
@@ -127,7 +127,8 @@ function isCommanderError(error: unknown): error is CommanderError {
 function usageError(error: CommanderError, request: Request & { kind: 'run' }): ImgfsError {
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
   const guess = /^\(Did you mean (?:one of )?(.*)\?\)$/.exec(suggestion ?? '')?.[1];
-  return new ImgfsError('usage', first.replace(/\.$/, '').replace('. ', ': '), {
+  const message = first.replace(/\.$/, '').replace(/\. ([A-Z])/, (_, letter: string) => `: ${letter.toLowerCase()}`);
+  return new ImgfsError('usage', message, {
     hint: guess === undefined ? `see imgfs help ${request.entry.name}` : `did you mean ${guess}?`,
   });
 }

@@ -2,5 +2,7 @@
 import type { VerbEntry } from './verb.js';
 
 export const verbs: readonly VerbEntry[] = [
+  { name: 'info', summary: 'tell what an image is', load: async () => (await import('./info.js')).verb },
+  { name: 'map', summary: 'tell where the bytes of a disk lie', load: async () => (await import('./map.js')).verb },
   { name: 'formats', summary: 'list the formats', load: async () => (await import('./formats.js')).verb },
 ];

@@ -1,0 +1,34 @@
+import type { Command } from 'commander';
+import { describeChain, describeImage, infoJson } from '../image/describe.js';
+import { infoText } from '../image/info-text.js';
+import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
+import { declareOpenOptions, type OpenFlags, openOptions, openToLook } from './open-options.js';
+import { print } from './output.js';
+import { QEMU_IMG_CODES, type Verb } from './verb.js';
+
+/** `imgfs info`: what an image is. Opens that one file only, unless the chain is asked for. */
+export const verb: Verb = {
+  exitCodes: QEMU_IMG_CODES,
+  declare(command) {
+    command.argument('<image>', 'the image');
+    declareJsonOptions(command);
+    command.option('--backing-chain', 'also every image below it');
+    declareOpenOptions(command, { letter: true });
+  },
+  run(command: Command) {
+    const flags = command.opts<JsonFlags & OpenFlags & { backingChain?: true }>();
+    const [path = ''] = command.args;
+    const json = wantsJson(flags);
+    const wholeChain = flags.backingChain === true;
+    const options = openOptions(flags);
+    const { image } = openToLook(path, wholeChain ? options : { ...options, references: 'unopened' });
+    try {
+      const documents = wholeChain ? describeChain(image, path) : [describeImage(image, path)];
+      if (!json) print(documents.map(infoText).join('\n'));
+      else print(infoJson(wholeChain ? documents : (documents[0] ?? [])));
+    } finally {
+      image.close();
+    }
+    return 0;
+  },
+};

@@ -1,0 +1,49 @@
+/** The options with which every verb that opens an image lets its user say how. */
+import type { Command } from 'commander';
+import { formats } from '../formats/index.js';
+import { type OpenedImage, type OpenOptions, openImage } from '../image/open.js';
+import { ImgfsError } from '../lib/errors.js';
+import { warn } from './output.js';
+
+/** What `declareOpenOptions` adds to a command's options. */
+export interface OpenFlags {
+  readonly format?: string;
+  readonly allowRefs?: readonly string[];
+  readonly refs: boolean;
+  readonly forceShare?: true;
+}
+
+/** Declares them. `letter` is false where `-f` means something else (mount's foreground). */
+export function declareOpenOptions(command: Command, { letter }: { readonly letter: boolean }): void {
+  command
+    .option(`${letter ? '-f, ' : ''}--format <fmt>`, 'the format of the image, instead of looking')
+    .option('--allow-refs <dir>', 'let the image name files in this directory too (repeatable)', collected)
+    .option('--no-refs', 'open no file that the image names')
+    .option('-U, --force-share', 'read although another process writes');
+}
+
+/** What the user's flags mean to `openImage`. */
+export function openOptions(flags: OpenFlags): OpenOptions {
+  return {
+    formats,
+    format: flags.format,
+    references: { follow: flags.refs, allowed: flags.allowRefs ?? [] },
+    forceShare: flags.forceShare === true,
+    warn,
+  };
+}
+
+/** Opens an image only to look at it: one that somebody writes is read all the same, with a warning. */
+export function openToLook(path: string, options: OpenOptions): OpenedImage {
+  try {
+    return openImage(path, options);
+  } catch (error) {
+    if (!(error instanceof ImgfsError) || error.reason !== 'locked' || options.forceShare) throw error;
+    warn(`${error.message}; reading it all the same, what is shown may be out of date`);
+    return openImage(path, { ...options, forceShare: true });
+  }
+}
+
+function collected(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value];
+}

@@ -1,0 +1,124 @@
+/**
+ * What `imgfs info --json` and the mount's info.json say of an image: the keys and values of qemu-img, and ours beside
+ * them (`schema`, `exact-size`, `name-bytes`). Pure: everything comes from the opened image and the name it was given.
+ */
+import type { Image, ImageInfo, Json, Snapshot } from './image.js';
+
+/** One internal snapshot, under qemu-img's keys. */
+export interface SnapshotDocument {
+  readonly id: string;
+  readonly name: string;
+  /** The name's true bytes in hexadecimal, only where they are no UTF-8 and `name` cannot carry them. */
+  readonly 'name-bytes'?: string;
+  readonly 'vm-state-size': number;
+  readonly 'date-sec': number;
+  readonly 'date-nsec': number;
+  readonly 'vm-clock-sec': number;
+  readonly 'vm-clock-nsec': number;
+  /** A string where a JSON number would not be exact. */
+  readonly icount?: number | string;
+}
+
+/** An image, under qemu-img's keys. */
+export interface InfoDocument {
+  readonly schema: 'imgfs.info/1';
+  readonly filename: string;
+  readonly format: string;
+  /** In whole sectors, as qemu-img has it. */
+  readonly 'virtual-size': number;
+  /** The size of the disk that imgfs shows, to the byte. */
+  readonly 'exact-size': number;
+  readonly 'actual-size': number;
+  readonly 'cluster-size'?: number;
+  readonly encrypted?: true;
+  readonly compressed?: true;
+  readonly 'dirty-flag': boolean;
+  readonly 'backing-filename'?: string;
+  readonly 'full-backing-filename'?: string;
+  readonly 'backing-filename-format'?: string;
+  readonly snapshots?: readonly SnapshotDocument[];
+  readonly 'format-specific'?: { readonly type: string; readonly data: { readonly [key: string]: Json } };
+}
+
+/** Describes an image; `filename` is its name as the user, or the image above it, gave it. */
+export function describeImage(image: Image, filename: string): InfoDocument {
+  const { info } = image;
+  const snapshots = image.snapshots().map(describeSnapshot);
+  return {
+    schema: 'imgfs.info/1',
+    filename,
+    format: info.format,
+    'virtual-size': wholeSectors(image),
+    'exact-size': image.size,
+    'actual-size': image.hostBytes(),
+    ...(info.clusterSize === undefined ? {} : { 'cluster-size': info.clusterSize }),
+    ...(info.encrypted ? { encrypted: true } : {}),
+    ...(info.compressed ? { compressed: true } : {}),
+    'dirty-flag': info.dirty,
+    ...describeBacking(info, filename),
+    ...(snapshots.length === 0 ? {} : { snapshots }),
+    ...(info.specific === undefined ? {} : { 'format-specific': info.specific }),
+  };
+}
+
+/** Describes an image and every image below it, top first. */
+export function describeChain(top: Image, filename: string): readonly InfoDocument[] {
+  const documents: InfoDocument[] = [];
+  let name = filename;
+  for (let image: Image | undefined = top; image !== undefined; image = image.backing) {
+    const document = describeImage(image, name);
+    documents.push(document);
+    name = document['full-backing-filename'] ?? name;
+  }
+  return documents;
+}
+
+/** The JSON text of a document: ASCII only, so that no name in an image can play with a terminal. */
+export function infoJson(document: InfoDocument | readonly InfoDocument[]): string {
+  const text = JSON.stringify(document, undefined, 4);
+  return `${text.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`;
+}
+
+/** QEMU pads a file that is the disk itself to a whole sector, and cuts a size that an image's header states. */
+function wholeSectors(image: Image): number {
+  const over = image.size % 512;
+  if (over === 0) return image.size;
+  return image.info.format === 'raw' ? image.size - over + 512 : image.size - over;
+}
+
+function describeBacking(info: ImageInfo, filename: string): Partial<InfoDocument> {
+  const { backing } = info;
+  if (backing === undefined) return {};
+  return {
+    'backing-filename': backing.name,
+    'full-backing-filename': combined(filename, backing.name),
+    ...(backing.format === undefined ? {} : { 'backing-filename-format': backing.format }),
+  };
+}
+
+/** A relative name is one in the directory of the image that names it, however that was named itself. */
+function combined(filename: string, backing: string): string {
+  const stands = backing.startsWith('/') || /^[^:/]*:/.test(backing);
+  return stands ? backing : filename.slice(0, filename.lastIndexOf('/') + 1) + backing;
+}
+
+function describeSnapshot(snapshot: Snapshot): SnapshotDocument {
+  const bytes = Buffer.from(snapshot.nameBytes);
+  const second = 1_000_000_000n;
+  return {
+    id: snapshot.id,
+    name: snapshot.name,
+    ...(Buffer.from(snapshot.name).equals(bytes) ? {} : { 'name-bytes': bytes.toString('hex') }),
+    'vm-state-size': snapshot.vmStateSize,
+    'date-sec': snapshot.seconds,
+    'date-nsec': snapshot.nanoseconds,
+    'vm-clock-sec': Number(snapshot.vmClockNanoseconds / second),
+    'vm-clock-nsec': Number(snapshot.vmClockNanoseconds % second),
+    ...(snapshot.icount === undefined ? {} : { icount: exactNumber(snapshot.icount) }),
+  };
+}
+
+function exactNumber(value: bigint): number | string {
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : String(value);
+}
