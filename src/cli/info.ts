@@ -21,13 +21,13 @@ export const verb: Verb = {
     const json = wantsJson(flags);
     const wholeChain = flags.backingChain === true;
     const options = openOptions(flags);
-    const { image } = openToLook(path, wholeChain ? options : { ...options, references: 'unopened' });
+    const opened = openToLook(path, wholeChain ? options : { ...options, references: 'unopened' });
     try {
-      const documents = wholeChain ? describeChain(image, path) : [describeImage(image, path)];
+      const documents = wholeChain ? describeChain(opened) : [describeImage(opened)];
       if (!json) print(documents.map(infoText).join('\n'));
       else print(infoJson(wholeChain ? documents : (documents[0] ?? [])));
     } finally {
-      image.close();
+      opened.image.close();
     }
     return 0;
   },

@@ -2,7 +2,10 @@
  * What `imgfs info --json` and the mount's info.json say of an image: the keys and values of qemu-img, and ours beside
  * them (`schema`, `exact-size`, `name-bytes`). Pure: everything comes from the opened image and the name it was given.
  */
+import { FileStorage } from '../storage/file.js';
+import type { HostFile } from './files.js';
 import type { Image, ImageInfo, Json, Snapshot } from './image.js';
+import type { OpenedImage } from './open.js';
 
 /** One internal snapshot, under qemu-img's keys. */
 export interface SnapshotDocument {
@@ -28,6 +31,7 @@ export interface InfoDocument {
   readonly 'virtual-size': number;
   /** The size of the disk that imgfs shows, to the byte. */
   readonly 'exact-size': number;
+  /** Of the image's own file: data files and extents it names are not counted, opened or not. */
   readonly 'actual-size': number;
   readonly 'cluster-size'?: number;
   readonly encrypted?: true;
@@ -40,9 +44,28 @@ export interface InfoDocument {
   readonly 'format-specific'?: { readonly type: string; readonly data: { readonly [key: string]: Json } };
 }
 
-/** Describes an image; `filename` is its name as the user, or the image above it, gave it. */
-export function describeImage(image: Image, filename: string): InfoDocument {
+/** Describes an image, and nothing of what it names. */
+export function describeImage({ image, file }: Pick<OpenedImage, 'image' | 'file'>): InfoDocument {
+  return describe(image, file, file.name);
+}
+
+/** Describes an image and every image below it that was opened, top first. */
+export function describeChain({ image: top, chain }: Pick<OpenedImage, 'image' | 'chain'>): readonly InfoDocument[] {
+  const documents: InfoDocument[] = [];
+  let image: Image | undefined = top;
+  for (const file of chain) {
+    if (image === undefined) break;
+    const above = documents.at(-1);
+    documents.push(describe(image, file, above?.['full-backing-filename'] ?? file.name));
+    image = image.backing;
+  }
+  return documents;
+}
+
+/** `filename` is the image's name as the user, or the image above it, gave it. */
+function describe(image: Image, file: HostFile, filename: string): InfoDocument {
   const { info } = image;
+  const { specific } = info;
   const snapshots = image.snapshots().map(describeSnapshot);
   return {
     schema: 'imgfs.info/1',
@@ -50,27 +73,15 @@ export function describeImage(image: Image, filename: string): InfoDocument {
     format: info.format,
     'virtual-size': wholeSectors(image),
     'exact-size': image.size,
-    'actual-size': image.hostBytes(),
+    'actual-size': new FileStorage(file).allocated(),
     ...(info.clusterSize === undefined ? {} : { 'cluster-size': info.clusterSize }),
     ...(info.encrypted ? { encrypted: true } : {}),
     ...(info.compressed ? { compressed: true } : {}),
     'dirty-flag': info.dirty,
     ...describeBacking(info, filename),
     ...(snapshots.length === 0 ? {} : { snapshots }),
-    ...(info.specific === undefined ? {} : { 'format-specific': info.specific }),
+    ...(specific === undefined ? {} : { 'format-specific': specific }),
   };
-}
-
-/** Describes an image and every image below it, top first. */
-export function describeChain(top: Image, filename: string): readonly InfoDocument[] {
-  const documents: InfoDocument[] = [];
-  let name = filename;
-  for (let image: Image | undefined = top; image !== undefined; image = image.backing) {
-    const document = describeImage(image, name);
-    documents.push(document);
-    name = document['full-backing-filename'] ?? name;
-  }
-  return documents;
 }
 
 /** The JSON text of a document: ASCII only, so that no name in an image can play with a terminal. */

@@ -23,7 +23,7 @@ function rawLayer(storage: Storage): Layer {
     map: (at, length) => ({ kind: 'data', length, storage, offset: at }),
     mapInDetail(at, length) {
       const run = storage.extent(at);
-      return { kind: 'data', length: Math.min(run.length, length), storage, offset: at, zero: !run.data };
+      return { kind: run.data ? 'data' : 'zero', length: Math.min(run.length, length), storage, offset: at };
     },
     hostBytes: () => storage.allocated(),
     close: () => storage.close(),
