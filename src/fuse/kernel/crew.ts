@@ -1,0 +1,99 @@
+/** All data workers of one mount: started before it exists, gone after it. */
+import { constants } from 'node:os';
+import { send } from './device.js';
+import { errorReply, REPLY_HEADER } from './layout.js';
+import { Member, type MemberOptions } from './member.js';
+
+/** How many dead workers are replaced in the life of a mount: a request that kills its worker may come again. */
+const REPLACEMENTS = 16;
+
+/** One crew serves one mount: `assemble`, then either `begin` or `dismiss`. */
+export class Crew {
+  /** Resolves when every worker has seen the end of the mount; rejects when none is left while it still stands. */
+  readonly ended: Promise<void>;
+  private readonly members = new Set<Member>();
+  private settle!: { readonly resolve: () => void; readonly reject: (error: unknown) => void };
+  private replaced = 0;
+  private sawEnd = false;
+
+  private constructor(private readonly options: MemberOptions) {
+    this.ended = new Promise((resolve, reject) => {
+      this.settle = { resolve, reject };
+    });
+    // It may reject before anyone has had the occasion to look.
+    this.ended.catch(() => undefined);
+  }
+
+  /** Starts the workers and waits until each has its DataServer. Throws what the first to fail threw; none is left. */
+  static async assemble(options: MemberOptions): Promise<Crew> {
+    const crew = new Crew(options);
+    for (let index = 0; index < Math.max(options.plan.count, 1); index++) crew.members.add(new Member(options));
+    try {
+      await Promise.all([...crew.members].map((member) => member.opened));
+    } catch (error) {
+      await crew.dismiss();
+      throw error;
+    }
+    return crew;
+  }
+
+  /** Lets all read requests from `fd`; resolves when they are about to. From here on only the mount's end stops them. */
+  async begin(fd: number): Promise<void> {
+    await Promise.all([...this.members].map((member) => this.start(member, fd)));
+  }
+
+  /** Ends workers that have not begun. */
+  async dismiss(): Promise<void> {
+    await Promise.all([...this.members].map((member) => member.dismiss()));
+  }
+
+  private async start(member: Member, fd: number): Promise<void> {
+    void member.gone.then((why) => this.left(member, fd, why));
+    member.begin(fd);
+    await member.serving;
+  }
+
+  private left(member: Member, fd: number, why: unknown): void {
+    this.members.delete(member);
+    if (why === undefined) {
+      this.sawEnd = true;
+    } else {
+      this.failRequestOf(member, fd, why);
+      if (!this.sawEnd && this.replaced < REPLACEMENTS) void this.replace(fd);
+    }
+    this.checkEnd(why);
+  }
+
+  /** Its caller would otherwise wait for ever. A request already answered is unknown to the kernel: no harm. */
+  private failRequestOf(member: Member, fd: number, why: unknown): void {
+    this.options.log(`a data worker died, its request fails: ${textOf(why)}`);
+    const [low = 0, high = 0] = member.inHand;
+    if (low !== 0 || high !== 0) send(fd, errorReply(low, high, constants.errno.EIO), REPLY_HEADER);
+  }
+
+  private async replace(fd: number): Promise<void> {
+    this.replaced += 1;
+    const member = new Member(this.options);
+    this.members.add(member);
+    try {
+      await member.opened;
+    } catch (error) {
+      this.options.log(`a data worker could not be replaced: ${textOf(error)}`);
+      this.members.delete(member);
+      this.checkEnd(error);
+      return;
+    }
+    // Should it die before it serves, `left` deals with it.
+    await this.start(member, fd).catch(() => undefined);
+  }
+
+  private checkEnd(why: unknown): void {
+    if (this.members.size > 0) return;
+    if (this.sawEnd) this.settle.resolve();
+    else this.settle.reject(why);
+  }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,156 @@
+/** The main thread's part: INIT's successors about names, and whatever a data worker passed on. */
+import { constants } from 'node:os';
+import { ImgfsError } from '../../lib/errors.js';
+import type { NameServer, Served } from '../adapter.js';
+import { Complaints } from '../complaints.js';
+import { errnoOf } from '../errno.js';
+import { DataDesk, isData } from './data.js';
+import { send } from './device.js';
+import { Directories } from './directories.js';
+import {
+  bodyFits,
+  handleOf,
+  inodeOf,
+  lengthOf,
+  nameOf,
+  OPCODE,
+  offsetOf,
+  opcodeName,
+  opcodeOf,
+  opensForWriting,
+  putAttributes,
+  putEntry,
+  putHeader,
+  putOpen,
+  putSpace,
+  REPLY_HEADER,
+  REQUEST_HEADER,
+  sizeOf,
+} from './layout.js';
+import { isSilent } from './loop.js';
+import { traceLine } from './trace.js';
+
+const { EINVAL, EIO, ENOENT, ENOSYS, ENOTTY, EROFS } = constants.errno;
+const NO_HANDLE = 0;
+
+export interface FrontDeskOptions {
+  readonly fd: number;
+  readonly readOnly: boolean;
+  readonly log: (message: string) => void;
+  readonly trace: boolean;
+}
+
+/** Fills the body behind the header of `reply` and returns its length, or a negative errno. May throw. */
+type Handler = (request: Buffer, reply: Buffer) => number;
+
+/** Answers requests one at a time, each with exactly one write to the device. */
+export class FrontDesk {
+  private readonly complaints: Complaints;
+  private readonly data: DataDesk;
+  private readonly handlers: ReadonlyMap<number, Handler>;
+
+  constructor(
+    served: Served,
+    private readonly options: FrontDeskOptions,
+  ) {
+    this.complaints = new Complaints(options.log);
+    this.data = new DataDesk(served.data, this.complaints);
+    this.handlers = new Map([...modifications(), ...questions(served.names, options.readOnly)]);
+  }
+
+  /** Takes one request as it came from the device, whole or not. Never throws. */
+  take(request: Buffer): void {
+    if (request.length < REQUEST_HEADER || isSilent(opcodeOf(request))) return;
+    const reply = this.data.reply;
+    const length = this.answer(request, reply);
+    send(this.options.fd, reply, length);
+    if (this.options.trace) this.options.log(traceLine(request, reply, length));
+  }
+
+  /** Builds the reply to a request that has at least a header; returns its length. Never throws. */
+  private answer(request: Buffer, reply: Buffer): number {
+    const opcode = opcodeOf(request);
+    const whole = lengthOf(request) === request.length && bodyFits(opcode, request.length);
+    if (whole && isData(opcode)) return this.data.answer(request);
+    const result = whole ? this.handle(opcode, request, reply) : -EINVAL;
+    const length = REPLY_HEADER + Math.max(result, 0);
+    putHeader(reply, request, length, Math.max(-result, 0));
+    return length;
+  }
+
+  private handle(opcode: number, request: Buffer, reply: Buffer): number {
+    const handler = this.handlers.get(opcode);
+    if (handler === undefined) return -ENOSYS;
+    try {
+      return handler(request, reply);
+    } catch (error) {
+      const errno = errnoOf(error);
+      // A name that is missing or an open that is not allowed is an answer; only failures are worth a line.
+      if (errno === EIO || !(error instanceof ImgfsError)) {
+        this.complaints.tell(`${opcodeName(opcode)} of inode ${inodeOf(request)}`, error);
+      }
+      return -errno;
+    }
+  }
+}
+
+/** What would change something. Until the tree can be changed the whole file system answers as a read-only one. */
+function modifications(): [number, Handler][] {
+  const refuse: Handler = () => -EROFS;
+  const { SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, RENAME2, LINK, WRITE } = OPCODE;
+  const { SETXATTR, REMOVEXATTR, CREATE, TMPFILE, FALLOCATE } = OPCODE;
+  const names = [SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, RENAME2, LINK, CREATE, TMPFILE];
+  return [...names, SETATTR, WRITE, SETXATTR, REMOVEXATTR, FALLOCATE].map((opcode) => [opcode, refuse]);
+}
+
+/**
+ * What only asks. Opcodes in neither list get ENOSYS, by which the kernel learns once and for all that it need not
+ * ask: ACCESS (default_permissions decides), GETXATTR, LISTXATTR, POLL, BMAP, STATX, COPY_FILE_RANGE.
+ */
+function questions(names: NameServer, readOnly: boolean): [number, Handler][] {
+  const directories = new Directories(names);
+  const fine: Handler = () => 0;
+  return [
+    [OPCODE.LOOKUP, (request, reply) => lookup(names, directories, request, reply)],
+    [OPCODE.GETATTR, (request, reply) => putAttributes(reply, names.attributes(inodeOf(request)))],
+    [OPCODE.READLINK, () => -EINVAL],
+    [OPCODE.OPEN, (request, reply) => open(names, readOnly, request, reply)],
+    [OPCODE.RELEASE, (request) => release(names, request)],
+    [OPCODE.OPENDIR, (request, reply) => putOpen(reply, directories.open(inodeOf(request)), CACHED)],
+    [
+      OPCODE.READDIR,
+      (request, reply) => directories.read(handleOf(request), offsetOf(request), sizeOf(request), reply),
+    ],
+    [OPCODE.RELEASEDIR, (request) => directories.close(handleOf(request))],
+    [OPCODE.STATFS, (_request, reply) => putSpace(reply, names.space())],
+    [OPCODE.FSYNC, fine],
+    [OPCODE.FSYNCDIR, fine],
+    // Nothing to flush where nothing is written: ENOSYS spares each close(2) a request.
+    [OPCODE.FLUSH, () => (readOnly ? -ENOSYS : 0)],
+    [OPCODE.IOCTL, () => -ENOTTY],
+    [OPCODE.DESTROY, fine],
+  ];
+}
+
+const CACHED = { keepCache: false, directIo: false };
+
+function lookup(names: NameServer, directories: Directories, request: Buffer, reply: Buffer): number {
+  const parent = inodeOf(request);
+  const name = nameOf(request);
+  // Every name we show is UTF-8: other bytes name nothing.
+  if (name === undefined) return -ENOENT;
+  const node = names.attributes(names.lookup(parent, name));
+  if (node.kind === 'directory') directories.remember(node.ino, parent);
+  return putEntry(reply, node);
+}
+
+function open(names: NameServer, readOnly: boolean, request: Buffer, reply: Buffer): number {
+  const writable = opensForWriting(request);
+  if (writable && readOnly) return -EROFS;
+  return putOpen(reply, NO_HANDLE, names.open(inodeOf(request), writable));
+}
+
+function release(names: NameServer, request: Buffer): number {
+  names.release(inodeOf(request));
+  return 0;
+}

@@ -1,0 +1,74 @@
+/** The one serving loop, run by every data worker on the descriptor they share. */
+import { constants } from 'node:os';
+import { type DataDesk, isData } from './data.js';
+import { ENDED, receive, send } from './device.js';
+import {
+  bodyFits,
+  inodeOf,
+  lengthOf,
+  OPCODE,
+  opcodeOf,
+  putHeader,
+  REPLY_HEADER,
+  REQUEST_BYTES,
+  REQUEST_HEADER,
+  uniqueHigh,
+  uniqueLow,
+} from './layout.js';
+import { traceLine } from './trace.js';
+
+export interface Loop {
+  readonly fd: number;
+  readonly desk: DataDesk;
+  /**
+   * Two words of shared memory with the `unique` of the request in hand, 0 for none: should this thread die, the
+   * main thread fails that request, which would otherwise hang its caller for ever.
+   */
+  readonly inHand: Uint32Array;
+  /** Takes over a request this thread does not answer; the bytes are a copy, the reply is the taker's. */
+  readonly forward: (request: Uint8Array) => void;
+  readonly trace: ((line: string) => void) | undefined;
+}
+
+/** Opcodes that are never replied to. Inode numbers live as long as the mount, so there is nothing to forget. */
+export function isSilent(opcode: number): boolean {
+  return opcode === OPCODE.FORGET || opcode === OPCODE.BATCH_FORGET || opcode === OPCODE.NOTIFY_REPLY;
+}
+
+/** Serves until the mount is gone. Throws only when the device itself is broken, never because of a request. */
+export function serve(loop: Loop): void {
+  const { fd, desk, inHand, trace } = loop;
+  const request = Buffer.alloc(REQUEST_BYTES);
+  // Touched now, as the desk's reply buffer is.
+  request.fill(0);
+  for (;;) {
+    const length = receive(fd, request);
+    if (length === ENDED) return;
+    if (length < REQUEST_HEADER) continue;
+    inHand[0] = uniqueLow(request);
+    inHand[1] = uniqueHigh(request);
+    const replied = answer(loop, request, length);
+    if (replied > 0) send(fd, desk.reply, replied);
+    if (replied >= 0 && trace !== undefined) trace(traceLine(request.subarray(0, length), desk.reply, replied));
+  }
+}
+
+const FORWARDED = -1;
+
+/** Returns the length of the reply that is ready to be sent, 0 where there is none to send, or FORWARDED. */
+function answer(loop: Loop, request: Buffer, length: number): number {
+  const { desk, inHand } = loop;
+  const opcode = opcodeOf(request);
+  const whole = lengthOf(request) === length && bodyFits(opcode, length);
+  if (whole && isData(opcode) && desk.data.serves(inodeOf(request))) return desk.answer(request);
+  if (isSilent(opcode)) return 0;
+  if (opcode === OPCODE.INTERRUPT) {
+    // ENOSYS once, and the kernel sends no more of them: a synchronous read cannot be stopped half way.
+    putHeader(desk.reply, request, REPLY_HEADER, constants.errno.ENOSYS);
+    return REPLY_HEADER;
+  }
+  inHand[0] = 0;
+  inHand[1] = 0;
+  loop.forward(new Uint8Array(request.subarray(0, length)));
+  return FORWARDED;
+}

@@ -1,0 +1,41 @@
+/** One line per request, for `request.trace`. Off the hot path: only called when tracing. */
+import { constants } from 'node:os';
+import {
+  bodyFits,
+  errnoOfReply,
+  inodeOf,
+  nameOf,
+  OPCODE,
+  offsetOf,
+  opcodeName,
+  opcodeOf,
+  REPLY_HEADER,
+  seekWant,
+  sizeOf,
+} from './layout.js';
+
+const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
+
+/** Says what was asked (`request` is exactly one request) and how it was answered in `reply`, `length` bytes. */
+export function traceLine(request: Buffer, reply: Buffer, length: number): string {
+  const asked = `${opcodeName(opcodeOf(request))} ino ${inodeOf(request)}${detail(request)}`;
+  if (length === 0) return asked;
+  const errno = errnoOfReply(reply);
+  return `${asked}: ${errno === 0 ? `${length - REPLY_HEADER} bytes` : (ERRNO_NAMES.get(errno) ?? `errno ${errno}`)}`;
+}
+
+function detail(request: Buffer): string {
+  const opcode = opcodeOf(request);
+  if (!bodyFits(opcode, request.length)) return ' (cut short)';
+  switch (opcode) {
+    case OPCODE.LOOKUP:
+      return ` ${JSON.stringify(nameOf(request) ?? '')}`;
+    case OPCODE.READ:
+    case OPCODE.READDIR:
+      return ` at ${offsetOf(request)} size ${sizeOf(request)}`;
+    case OPCODE.LSEEK:
+      return ` at ${offsetOf(request)} to ${seekWant(request) ?? 'other'}`;
+    default:
+      return '';
+  }
+}
