@@ -58,3 +58,38 @@ function readContentSize(from: Buffer, at: number, bytes: number): number | unde
   if (bytes === 4) return from.readUInt32LE(at);
   return Number(from.readBigUInt64LE(at));
 }
+
+const SINGLE_SEGMENT_4_BYTE_SIZE = 160;
+const MAX_BLOCK = 128 * 1024;
+const WORTH_A_RUN = 16;
+
+/**
+ * A valid frame holding `plain` without a compressor: runs of one byte as such, the rest stored. What recipes use so
+ * that they need no zstd on the host.
+ */
+export function storedZstdFrame(plain: Uint8Array): Uint8Array {
+  const head = Buffer.alloc(9);
+  head.write(MAGIC_TEXT, 0, 'hex');
+  head.writeUInt8(SINGLE_SEGMENT_4_BYTE_SIZE, 4);
+  head.writeUInt32LE(plain.length, 5);
+  const parts: Uint8Array[] = [head];
+  for (let at = 0; at < plain.length; ) {
+    const same = runLength(plain, at);
+    const rle = same >= WORTH_A_RUN;
+    let end = at + same;
+    while (!rle && end < plain.length && end - at < MAX_BLOCK && runLength(plain, end) < WORTH_A_RUN) end++;
+    const header = Buffer.alloc(BLOCK_HEADER_BYTES);
+    const last = end === plain.length ? 1 : 0;
+    header.writeUIntLE((end - at) * 8 + (rle ? BLOCK.rle : BLOCK.raw) * 2 + last, 0, BLOCK_HEADER_BYTES);
+    parts.push(header, plain.subarray(at, rle ? at + 1 : end));
+    at = end;
+  }
+  return Buffer.concat(parts);
+}
+
+/** How many bytes from `at` on are equal, up to one block. */
+function runLength(plain: Uint8Array, at: number): number {
+  let end = at + 1;
+  while (end < plain.length && end - at < MAX_BLOCK && plain[end] === plain[at]) end++;
+  return end - at;
+}

@@ -1,5 +1,5 @@
 /** The seed of every randomised test: printed, and set with IMGFS_SEED to see a failure again. */
-export const SEED = Number(process.env['IMGFS_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+export const SEED = Number(process.env.IMGFS_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
 console.log(`IMGFS_SEED=${SEED}`);
 
