@@ -1,0 +1,99 @@
+/**
+ * What each live mount notes about itself, so that `list` and `umount` know its process: one small file per mount in
+ * a directory only the user can write. A record counts only while that very process lives.
+ */
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { ImgfsError, systemCode } from '../lib/errors.js';
+
+export interface MountRecord {
+  readonly pid: number;
+  /** Start time of the process in clock ticks since boot: with the pid, unique until the next boot. */
+  readonly started: string;
+  readonly mountpoint: string;
+  readonly images: readonly string[];
+  readonly adapter: string;
+  readonly readOnly: boolean;
+  /** Where the background process writes what it has to say; undefined in the foreground. */
+  readonly log?: string;
+  /** ISO 8601. */
+  readonly since: string;
+}
+
+/** The directory, made at need: private to the user, and refused when somebody else prepared it. */
+export function recordDirectory(): string {
+  const uid = process.getuid?.() ?? 0;
+  const runtime = process.env.XDG_RUNTIME_DIR;
+  const path =
+    uid === 0 ? '/run/imgfs' : runtime === undefined || runtime === '' ? `/tmp/imgfs-${uid}` : join(runtime, 'imgfs');
+  fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+  const status = fs.lstatSync(path);
+  if (!status.isDirectory() || status.uid !== uid || status.mode % 0o100 !== 0) {
+    throw new ImgfsError('refused', `${path} is not a private directory of yours`, { hint: 'remove it' });
+  }
+  return path;
+}
+
+/** Notes this process as the server of a mount. Returns the function that removes the note again. */
+export function writeRecord(record: Omit<MountRecord, 'pid' | 'started' | 'since'>): () => void {
+  const file = join(recordDirectory(), `${process.pid}.json`);
+  const full: MountRecord = {
+    ...record,
+    pid: process.pid,
+    started: startTime(process.pid) ?? '',
+    since: new Date().toISOString(),
+  };
+  fs.writeFileSync(file, `${JSON.stringify(full)}\n`, { mode: 0o600 });
+  return () => {
+    fs.rmSync(file, { force: true });
+    removeIfEmpty(recordDirectory());
+  };
+}
+
+/** The records of processes that live; those of dead ones are removed, and their logs with them. */
+export function liveRecords(): readonly MountRecord[] {
+  const directory = recordDirectory();
+  const live: MountRecord[] = [];
+  for (const name of fs.readdirSync(directory).filter((entry) => entry.endsWith('.json'))) {
+    const record = readRecord(join(directory, name));
+    if (record !== undefined && isAlive(record)) live.push(record);
+    else {
+      fs.rmSync(join(directory, name), { force: true });
+      if (record?.log !== undefined) fs.rmSync(record.log, { force: true });
+    }
+  }
+  removeIfEmpty(directory);
+  return live;
+}
+
+/** Whether the process of a record still runs. */
+export function isAlive(record: Pick<MountRecord, 'pid' | 'started'>): boolean {
+  return startTime(record.pid) === record.started;
+}
+
+function readRecord(path: string): MountRecord | undefined {
+  try {
+    return JSON.parse(fs.readFileSync(path, 'utf8')) as MountRecord;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Field 22 of /proc/PID/stat; the command name before it may hold spaces and parentheses. A zombie is not alive. */
+function startTime(pid: number): string | undefined {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
+
+function removeIfEmpty(directory: string): void {
+  try {
+    fs.rmdirSync(directory);
+  } catch (error) {
+    if (!['ENOTEMPTY', 'ENOENT', 'EBUSY', 'EACCES'].includes(systemCode(error) ?? '')) throw error;
+  }
+}

@@ -1,0 +1,77 @@
+import type { DataServer, Ino } from '../fuse/adapter.js';
+import type { Image } from '../image/image.js';
+import { ImgfsError } from '../lib/errors.js';
+import type { ViewSource } from '../tree/tree.js';
+
+/**
+ * The bytes of the raw views, on one thread. Images are opened at the first use of one of their views and each view
+ * once; both stay open until `close`. What `openImage` returns for an index belongs to the caller who gave it.
+ */
+export class Views implements DataServer {
+  private readonly images: (Image | undefined)[] = [];
+  private readonly opened: (Image | undefined)[] = [];
+  private readonly owned: Image[] = [];
+
+  constructor(
+    private readonly sources: ReadonlyMap<Ino, ViewSource>,
+    private readonly openImage: (index: number) => Image,
+  ) {}
+
+  serves(ino: Ino): boolean {
+    return this.sources.has(ino);
+  }
+
+  read(ino: Ino, into: Uint8Array, at: number): number {
+    const view = this.opened[ino] ?? this.open(ino);
+    const length = Math.max(0, Math.min(into.length, view.size - at));
+    if (length > 0) view.read(length === into.length ? into : into.subarray(0, length), at);
+    return length;
+  }
+
+  seek(ino: Ino, at: number, want: 'data' | 'hole'): number | undefined {
+    const view = this.view(ino);
+    let from = at;
+    while (from < view.size) {
+      const extent = view.extent(from, view.size - from);
+      if (extent.zero === (want === 'hole')) return from;
+      from += extent.length;
+    }
+    // The end of a file counts as a hole, but not as a place to seek from.
+    return want === 'hole' && at < view.size ? view.size : undefined;
+  }
+
+  /** The image a view shows. It stays the views' own. */
+  view(ino: Ino): Image {
+    return this.opened[ino] ?? this.open(ino);
+  }
+
+  /** Closes what was opened for single views; the images themselves stay their owner's. */
+  close(): void {
+    for (const image of this.owned) image.close();
+    this.owned.length = 0;
+    this.opened.length = 0;
+  }
+
+  private open(ino: Ino): Image {
+    const source = this.sources.get(ino);
+    if (source === undefined) throw new ImgfsError('missing', `there is no view ${ino}`);
+    this.images[source.image] ??= this.openImage(source.image);
+    const image = this.images[source.image] as Image;
+    const view = this.select(image, source);
+    this.opened[ino] = view;
+    return view;
+  }
+
+  private select(image: Image, source: ViewSource): Image {
+    if (source.kind === 'active') return image;
+    if (source.kind === 'layer') return chainOf(image)[source.depth] as Image;
+    const own = source.kind === 'snapshot' ? image.openSnapshot(source.id) : image.openVmState(source.id);
+    this.owned.push(own);
+    return own;
+  }
+}
+
+/** The layers of an image, base first, the image itself last. */
+export function chainOf(image: Image): readonly Image[] {
+  return image.backing === undefined ? [image] : [...chainOf(image.backing), image];
+}

@@ -1,0 +1,22 @@
+/** What a data worker thread serves: the same views as the main thread, opened again from descriptors alone. */
+
+import { formats } from '../formats/index.js';
+import type { DataServer, Ino } from '../fuse/adapter.js';
+import { type ImagePlan, reopenImage } from '../image/open.js';
+import type { ViewSource } from '../tree/tree.js';
+import { Views } from './views.js';
+
+/** Structured-clone data. */
+export interface DataJob {
+  readonly plans: readonly ImagePlan[];
+  readonly sources: ReadonlyMap<Ino, ViewSource>;
+}
+
+/** The entry every worker thread calls (WorkerPlan.module). */
+export function openData(job: DataJob): DataServer {
+  return new Views(job.sources, (index) => {
+    const plan = job.plans[index];
+    if (plan === undefined) throw new Error(`no plan for image ${index}`);
+    return reopenImage(plan, formats);
+  });
+}
