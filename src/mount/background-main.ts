@@ -1,0 +1,45 @@
+/** Entry of the background process: reads its orders, mounts, reports once, serves until the end. */
+import fs from 'node:fs';
+import { errorLine, ImgfsError } from '../lib/errors.js';
+import { libc } from '../lib/libc.js';
+import { type Orders, REPORT, type Report } from './background.js';
+import { live } from './life.js';
+
+const orders = JSON.parse(fs.readFileSync(0, 'utf8')) as Orders;
+let reported = false;
+
+function report(message: Report): void {
+  reported = true;
+  fs.writeSync(REPORT, `${JSON.stringify(message)}\n`);
+  fs.closeSync(REPORT);
+}
+
+function log(line: string): void {
+  process.stderr.write(`${new Date().toISOString()} ${line}\n`);
+}
+
+let code = 0;
+try {
+  await live({
+    options: orders.options,
+    logFile: orders.logFile,
+    ready: (warnings) => {
+      report({ live: true, warnings });
+      process.chdir('/');
+    },
+    log,
+  });
+} catch (error) {
+  code = 1;
+  log(errorLine(error));
+  if (!(error instanceof ImgfsError) && error instanceof Error) log(error.stack ?? '');
+  if (!reported) {
+    const known = error instanceof ImgfsError ? error : new ImgfsError('system', `internal error: ${String(error)}`);
+    report({ live: false, error: known.toJSON() });
+  }
+}
+// A log without a word in it is of no use to anybody.
+if (code === 0 && fs.statSync(orders.logFile).size === 0) fs.rmSync(orders.logFile, { force: true });
+process.exitCode = code;
+// Should some native thread keep the loop alive, the process must go all the same: the mount is already gone.
+setTimeout(() => libc()?.exitNow(code), 1000).unref();

@@ -1,0 +1,77 @@
+/**
+ * The background process of a mount, seen from the command: start it, wait until it is live or has failed, and tell.
+ * Options go down a pipe, never the command line; one line of JSON comes back.
+ */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { type ErrorRecord, ImgfsError } from '../lib/errors.js';
+import type { MountOptions } from './options.js';
+import { recordDirectory } from './records.js';
+
+/** What the background process is told on its standard input. */
+export interface Orders {
+  readonly options: MountOptions;
+  readonly logFile: string;
+}
+
+/** What it answers, once, on descriptor REPORT. */
+export type Report =
+  | { readonly live: true; readonly warnings: readonly string[] }
+  | { readonly live: false; readonly error: ErrorRecord };
+
+export const REPORT = 3;
+
+/**
+ * Mounts in a process of its own and returns when the mount is live, with warnings about the opening. Throws what the
+ * process reported; a process that dies without a word is told as such, with its log.
+ */
+export async function mountInBackground(options: MountOptions): Promise<readonly string[]> {
+  const logFile = join(recordDirectory(), `mount-${process.pid}.log`);
+  const log = fs.openSync(logFile, 'w', 0o600);
+  const entry = fileURLToPath(new URL('./background-main.js', import.meta.url));
+  const child = spawn(process.execPath, ['--enable-source-maps', entry], {
+    detached: true,
+    stdio: ['pipe', log, log, 'pipe'],
+  });
+  fs.closeSync(log);
+  const stop = (): void => void child.kill('SIGTERM');
+  process.once('SIGINT', stop).once('SIGTERM', stop);
+  try {
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(JSON.stringify({ options, logFile } satisfies Orders));
+    const died = new Promise<string>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+    });
+    const report = await firstLine(child.stdio[REPORT] as Readable);
+    if (report === undefined) throw silentDeath(await died, logFile);
+    const said = JSON.parse(report) as Report;
+    if (!said.live) {
+      await died;
+      throw ImgfsError.fromJSON(said.error);
+    }
+    child.unref();
+    return said.warnings;
+  } catch (error) {
+    fs.rmSync(logFile, { force: true });
+    throw error;
+  } finally {
+    process.off('SIGINT', stop).off('SIGTERM', stop);
+  }
+}
+
+async function firstLine(stream: Readable): Promise<string | undefined> {
+  let text = '';
+  for await (const chunk of stream.setEncoding('utf8')) text += chunk;
+  return text === '' ? undefined : text;
+}
+
+function silentDeath(how: string, logFile: string): ImgfsError {
+  const last = fs.readFileSync(logFile, 'utf8').trim().split('\n').at(-1) ?? '';
+  return new ImgfsError('system', `the background process ended before the mount was live (${how})`, {
+    ...(last === '' ? {} : { hint: last }),
+  });
+}

@@ -1,0 +1,144 @@
+/**
+ * What a mount can be asked for, and the one table that reads `-o name=value` lists: the same names as the long
+ * options, plus what mount(8) and fstab put there.
+ */
+import { ImgfsError } from '../lib/errors.js';
+import { closest } from '../lib/suggest.js';
+
+export const ADAPTERS = ['auto', 'kernel', 'fuse-native'] as const;
+export type AdapterChoice = (typeof ADAPTERS)[number];
+
+/** Structured-clone data: it travels to the background process as JSON. */
+export interface MountOptions {
+  /** Paths as the user gave them, relative to the working directory. */
+  readonly images: readonly string[];
+  readonly mountpoint: string;
+  /** `ro` and `rw` as asked for; undefined where nothing was said. */
+  readonly access?: 'ro' | 'rw' | undefined;
+  readonly foreground: boolean;
+  readonly trace: boolean;
+  readonly format?: string | undefined;
+  readonly snapshot?: string | undefined;
+  readonly adapter: AdapterChoice;
+  /** Data worker threads, 1 to 64. */
+  readonly workers: number;
+  readonly allowRefs: readonly string[];
+  readonly noRefs: boolean;
+  readonly forceShare: boolean;
+  /** Undefined: yes for root, no for others. */
+  readonly allowOther?: boolean | undefined;
+  readonly nonEmpty: boolean;
+}
+
+/** What `-o` and the command line can set; all optional, later ones win. */
+export type MountSettings = { -readonly [K in keyof Omit<MountOptions, 'images' | 'mountpoint'>]?: MountOptions[K] };
+
+export const DEFAULT_WORKERS = 4;
+const MOST_WORKERS = 64;
+
+/** Every setting has its default; the caller adds images and mountpoint. */
+export function withDefaults(settings: MountSettings): Omit<MountOptions, 'images' | 'mountpoint'> {
+  return {
+    foreground: false,
+    trace: false,
+    adapter: 'auto',
+    workers: DEFAULT_WORKERS,
+    allowRefs: [],
+    noRefs: false,
+    forceShare: false,
+    nonEmpty: false,
+    ...settings,
+  };
+}
+
+type Setter = (settings: MountSettings, value: string) => void;
+
+const FLAGS: Readonly<Record<string, (settings: MountSettings) => void>> = {
+  ro: (s) => {
+    s.access = 'ro';
+  },
+  rw: (s) => {
+    s.access = 'rw';
+  },
+  'no-refs': (s) => {
+    s.noRefs = true;
+  },
+  'force-share': (s) => {
+    s.forceShare = true;
+  },
+  allow_other: (s) => {
+    s.allowOther = true;
+  },
+  noallow_other: (s) => {
+    s.allowOther = false;
+  },
+  nonempty: (s) => {
+    s.nonEmpty = true;
+  },
+};
+
+const VALUES: Readonly<Record<string, Setter>> = {
+  format: (s, value) => {
+    s.format = value;
+  },
+  snapshot: (s, value) => {
+    s.snapshot = value;
+  },
+  adapter: (s, value) => {
+    s.adapter = parseAdapter(value);
+  },
+  workers: (s, value) => {
+    s.workers = parseWorkers(value);
+  },
+  'allow-refs': (s, value) => {
+    s.allowRefs = [...(s.allowRefs ?? []), value];
+  },
+};
+
+/** What mount(8), fstab and FUSE programs pass along and what means nothing here, or always holds. */
+const IGNORED = new Set(
+  (
+    'dev nodev suid nosuid exec noexec atime noatime relatime norelatime strictatime diratime nodiratime sync async ' +
+    'dirsync user users nouser owner group defaults nofail _netdev auto noauto default_permissions kernel_cache'
+  ).split(' '),
+);
+
+/** Reads one `-o` list into `settings`. Throws `usage` naming the option, and the nearest known one. */
+export function applyMountList(settings: MountSettings, list: string): void {
+  for (const item of list.split(',').filter((part) => part !== '')) {
+    const equals = item.indexOf('=');
+    const name = equals < 0 ? item : item.slice(0, equals);
+    const flag = equals < 0 ? FLAGS[name] : undefined;
+    const setter = equals < 0 ? undefined : VALUES[name];
+    if (flag !== undefined) flag(settings);
+    else if (setter !== undefined) setter(settings, item.slice(equals + 1));
+    else if (!isIgnored(name)) throw unknownOption(name, equals >= 0);
+  }
+}
+
+export function parseAdapter(value: string): AdapterChoice {
+  const choice = ADAPTERS.find((name) => name === value);
+  if (choice === undefined) throw usage(`unknown adapter "${value}"`, `there are ${ADAPTERS.join(', ')}`);
+  return choice;
+}
+
+export function parseWorkers(value: string): number {
+  const count = Number(value);
+  if (/^[0-9]+$/.test(value) && count >= 1 && count <= MOST_WORKERS) return count;
+  throw usage(`"${value}" is no number of workers`, `give 1 to ${MOST_WORKERS}`);
+}
+
+function isIgnored(name: string): boolean {
+  return IGNORED.has(name) || name.startsWith('x-') || name === 'comment' || name === 'fsname' || name === 'subtype';
+}
+
+function unknownOption(name: string, hasValue: boolean): ImgfsError {
+  if (VALUES[name] !== undefined) return usage(`the mount option "${name}" needs a value`, `write ${name}=VALUE`);
+  if (FLAGS[name] !== undefined && hasValue) return usage(`the mount option "${name}" takes no value`);
+  const near = closest(name, [...Object.keys(FLAGS), ...Object.keys(VALUES)]);
+  return usage(`unknown mount option "${name}"`, near === undefined ? undefined : `did you mean "${near}"?`);
+}
+
+function usage(message: string, hint?: string): ImgfsError {
+  return new ImgfsError('usage', message, hint === undefined ? {} : { hint });
+}
