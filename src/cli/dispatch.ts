@@ -3,8 +3,8 @@ import fs from 'node:fs';
 import { basename } from 'node:path';
 import type { Command, CommanderError } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
+import { meant } from '../lib/similar.js';
 import { print, reportError } from './output.js';
-import { meant } from './similar.js';
 import { type CalledAs, type ExitCodes, HELPER_CODES, QEMU_IMG_CODES, type Verb, type VerbEntry } from './verb.js';
 
 /** What the command line asks for. */

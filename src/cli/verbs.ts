@@ -4,5 +4,16 @@ import type { VerbEntry } from './verb.js';
 export const verbs: readonly VerbEntry[] = [
   { name: 'info', summary: 'tell what an image is', load: async () => (await import('./info.js')).verb },
   { name: 'map', summary: 'tell where the bytes of a disk lie', load: async () => (await import('./map.js')).verb },
+  {
+    name: 'mount',
+    summary: 'show images as raw files in a directory',
+    load: async () => (await import('./mount.js')).verb,
+  },
+  {
+    name: 'umount',
+    summary: 'end a mount and wait until its image is released',
+    load: async () => (await import('./umount.js')).verb,
+  },
+  { name: 'list', summary: 'list the mounts', load: async () => (await import('./list.js')).verb },
   { name: 'formats', summary: 'list the formats', load: async () => (await import('./formats.js')).verb },
 ];

@@ -77,6 +77,11 @@ export async function prepareCodecs(): Promise<void> {
   chosen ??= nodeZstd() ?? libZstd() ?? (await wasmZstd());
 }
 
+/** Whether this process decodes with the WebAssembly build: only then must each further thread prepare its own. */
+export function codecsNeedPreparing(): boolean {
+  return chosen?.name === 'wasm';
+}
+
 /**
  * Decodes the one zstd frame `packed` begins with, ignoring what follows, and returns the bytes it yielded; undefined
  * when the frame is damaged, cut short or larger than `into`. Throws `system` where no implementation is at hand.

@@ -1,4 +1,5 @@
 /** The life of a mount in the process that serves it: open, attach, serve until the end, close. */
+import { prepareCodecs } from '../codec/zstd.js';
 import type { Adapter, Session } from '../fuse/adapter.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
 import { chooseAdapter } from './adapters.js';
@@ -32,6 +33,7 @@ export async function live(parts: LifeParts): Promise<void> {
       hint: 'this version only reads: leave out -o rw',
     });
   }
+  await prepareCodecs();
   const opened = openMount(options, (message) => warnings.push(message));
   try {
     const { session, mountpoint, adapter } = await attach(parts, opened, warnings);

@@ -3,7 +3,7 @@
  * options, plus what mount(8) and fstab put there.
  */
 import { ImgfsError } from '../lib/errors.js';
-import { closest } from '../lib/suggest.js';
+import { similar } from '../lib/similar.js';
 
 export const ADAPTERS = ['auto', 'kernel', 'fuse-native'] as const;
 export type AdapterChoice = (typeof ADAPTERS)[number];
@@ -135,7 +135,7 @@ function isIgnored(name: string): boolean {
 function unknownOption(name: string, hasValue: boolean): ImgfsError {
   if (VALUES[name] !== undefined) return usage(`the mount option "${name}" needs a value`, `write ${name}=VALUE`);
   if (FLAGS[name] !== undefined && hasValue) return usage(`the mount option "${name}" takes no value`);
-  const near = closest(name, [...Object.keys(FLAGS), ...Object.keys(VALUES)]);
+  const near = similar(name, [...Object.keys(FLAGS), ...Object.keys(VALUES)]);
   return usage(`unknown mount option "${name}"`, near === undefined ? undefined : `did you mean "${near}"?`);
 }
 

@@ -3,6 +3,7 @@
  * here knows of FUSE beyond the seam.
  */
 import { basename } from 'node:path';
+import { codecsNeedPreparing } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { Ino, NodeKind, Served } from '../fuse/adapter.js';
 import { describeImage, infoText } from '../image/describe.js';
@@ -68,7 +69,7 @@ function serve(
     blockSize: Math.max(512, ...images.map((opened) => opened.image.blockSize)),
     keepCache: !options.forceShare,
   });
-  const job: DataJob = { plans: images.map((opened) => opened.plan), sources };
+  const job: DataJob = { plans: images.map((opened) => opened.plan), sources, prepareCodecs: codecsNeedPreparing() };
   const module = new URL('./worker.js', import.meta.url).href;
   return { names: desk, data: desk, workers: { module, job, count: options.workers } };
 }

@@ -1,5 +1,6 @@
 /** What a data worker thread serves: the same views as the main thread, opened again from descriptors alone. */
 
+import { prepareCodecs } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { DataServer, Ino } from '../fuse/adapter.js';
 import { type ImagePlan, reopenImage } from '../image/open.js';
@@ -10,10 +11,13 @@ import { Views } from './views.js';
 export interface DataJob {
   readonly plans: readonly ImagePlan[];
   readonly sources: ReadonlyMap<Ino, ViewSource>;
+  /** Preparing costs start-up time: asked for only where the codecs need it. */
+  readonly prepareCodecs: boolean;
 }
 
 /** The entry every worker thread calls (WorkerPlan.module). */
-export function openData(job: DataJob): DataServer {
+export async function openData(job: DataJob): Promise<DataServer> {
+  if (job.prepareCodecs) await prepareCodecs();
   return new Views(job.sources, (index) => {
     const plan = job.plans[index];
     if (plan === undefined) throw new Error(`no plan for image ${index}`);

@@ -1,0 +1,54 @@
+# The two everyday targets, run and test, do all their own set-up. See README.md.
+NODE ?= node
+TSC := node_modules/.bin/tsc
+IMGFS := $(NODE) dist/src/cli/main.js
+SOURCES := $(shell find src test bench scripts -name '*.ts' 2>/dev/null)
+PREFIX ?= /usr/local
+
+.PHONY: run test build check bench fuzz install clean
+
+run: build
+	@sh scripts/setup.sh run
+	@$(NODE) --enable-source-maps dist/scripts/demo.js $(if $(IMAGE),"$(IMAGE)") $(if $(MNT),"$(MNT)")
+
+test: build
+	@sh scripts/setup.sh test
+	@$(MAKE) --no-print-directory check
+	@$(NODE) --enable-source-maps dist/test/run.js $(SUITES)
+
+build: dist/.built
+
+check: node_modules/.package-lock.json
+	@node_modules/.bin/biome ci --error-on-warnings .
+	@$(TSC) -p tsconfig.json --noEmit
+
+bench: build
+	@sh scripts/setup.sh bench
+	@$(NODE) --enable-source-maps dist/bench/run.js
+
+fuzz: build
+	@$(NODE) --enable-source-maps dist/test/fuzz/run.js
+
+# The program as a package of its own beneath PREFIX, with the names mount(8) looks for.
+install: build
+	install -d "$(DESTDIR)$(PREFIX)/lib/imgfs" "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)/sbin"
+	cp -r package.json package-lock.json LICENSE README.md native-notes "$(DESTDIR)$(PREFIX)/lib/imgfs/"
+	install -d "$(DESTDIR)$(PREFIX)/lib/imgfs/dist"
+	cp -r dist/src "$(DESTDIR)$(PREFIX)/lib/imgfs/dist/"
+	cd "$(DESTDIR)$(PREFIX)/lib/imgfs" && npm ci --ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error
+	chmod 755 "$(DESTDIR)$(PREFIX)/lib/imgfs/dist/src/cli/main.js"
+	ln -sf ../lib/imgfs/dist/src/cli/main.js "$(DESTDIR)$(PREFIX)/bin/imgfs"
+	ln -sf "$(PREFIX)/bin/imgfs" "$(DESTDIR)/sbin/mount.imgfs"
+
+clean:
+	rm -rf dist node_modules
+
+node_modules/.package-lock.json: package.json package-lock.json
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+dist/.built: node_modules/.package-lock.json tsconfig.json $(SOURCES)
+	@rm -rf dist
+	@$(TSC) -p tsconfig.json
+	@chmod 755 dist/src/cli/main.js
+	@touch $@

@@ -1,0 +1,138 @@
+import type { Command } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+import { ImgfsError } from '../lib/errors.js';
+import type { MountOptions, MountSettings } from '../mount/options.js';
+import { ADAPTERS, applyMountList, parseAdapter, parseWorkers, withDefaults } from '../mount/options.js';
+import { note, warn } from './output.js';
+import type { Verb } from './verb.js';
+import { OWN_CODES } from './verb.js';
+
+interface Parsed {
+  readonly settings: MountSettings;
+  readonly fake?: true;
+}
+
+/** `imgfs mount`, and what mount(8) runs. */
+export const verb: Verb = {
+  exitCodes: OWN_CODES,
+  declare(command, calledAs) {
+    command.argument('<paths...>', 'image..., then the mountpoint: an empty directory, or a file to show one image');
+    const settings: MountSettings = {};
+    command.setOptionValue('settings', settings);
+    declareSettings(command, settings);
+    if (calledAs === 'verb') {
+      flag(command, '-f, --foreground', 'stay in front; the log goes to the terminal', settings, (s) => {
+        s.foreground = true;
+      });
+    } else {
+      // mount(8) passes these: fake, sloppy, no mtab, verbose, type.
+      command
+        .option('-f, --fake', 'do everything but mount')
+        .option('-s')
+        .option('-n')
+        .option('-v')
+        .option('-t <type>');
+    }
+  },
+  async run(command, calledAs) {
+    const paths = [...command.args];
+    const mountpoint = paths.pop();
+    if (mountpoint === undefined || paths.length === 0) {
+      throw new ImgfsError('usage', 'mount needs an image and a mountpoint', { hint: 'see imgfs help mount' });
+    }
+    const { settings, fake } = command.opts<Parsed>();
+    if (calledAs !== 'verb') {
+      if (fake) return 0;
+      // mount(8) says rw where nobody said anything: there it cannot mean "or fail".
+      if (settings.access === 'rw') settings.access = undefined;
+    }
+    return start({ ...withDefaults(settings), images: paths, mountpoint });
+  },
+};
+
+function declareSettings(command: Command, settings: MountSettings): void {
+  const set = (flags: string, text: string, apply: (s: MountSettings) => void): void =>
+    flag(command, flags, text, settings, apply);
+  const value = (flags: string, text: string, apply: (s: MountSettings, value: string) => void): void => {
+    command.addOption(new Option(flags, text).argParser((given: string) => checked(() => apply(settings, given))));
+  };
+  set('-r, --read-only', 'mount read-only (this version always does)', (s) => {
+    s.access = 'ro';
+  });
+  set('-d, --debug', 'one line per request in the log; stays in front', (s) => {
+    s.trace = true;
+    s.foreground = true;
+  });
+  value('-o, --options <list>', 'mount options, name or name=value, separated by commas', applyMountList);
+  value('--format <format>', 'the format of the images; by default they are probed', (s, given) => {
+    s.format = given;
+  });
+  value('--snapshot <name>', 'disk.raw shows this snapshot (an id, or a name)', (s, given) => {
+    s.snapshot = given;
+  });
+  value('--adapter <name>', ADAPTERS.join(', '), (s, given) => {
+    s.adapter = parseAdapter(given);
+  });
+  value('--workers <n>', 'threads that serve data (4)', (s, given) => {
+    s.workers = parseWorkers(given);
+  });
+  value(
+    '--allow-refs <path>',
+    'let images name files beneath this directory, or this device; may be repeated',
+    (s, given) => {
+      s.allowRefs = [...(s.allowRefs ?? []), given];
+    },
+  );
+  set('--no-refs', 'open nothing that an image names', (s) => {
+    s.noRefs = true;
+  });
+  set('-U, --force-share', 'read even while another process writes', (s) => {
+    s.forceShare = true;
+  });
+}
+
+function flag(
+  command: Command,
+  flags: string,
+  text: string,
+  settings: MountSettings,
+  apply: (s: MountSettings) => void,
+): void {
+  const option = new Option(flags, text);
+  command.addOption(option);
+  command.on(`option:${option.name()}`, () => apply(settings));
+}
+
+/** Commander reports only its own kind of error as a usage error of the option. */
+function checked(apply: () => void): void {
+  try {
+    apply();
+  } catch (error) {
+    if (error instanceof ImgfsError) {
+      throw new InvalidArgumentError(error.hint === undefined ? error.message : `${error.message}: ${error.hint}`);
+    }
+    throw error;
+  }
+}
+
+async function start(options: MountOptions): Promise<number> {
+  if (options.foreground) {
+    const { live } = await import('../mount/life.js');
+    await live({ options, ready: (warnings) => announce(options, warnings), log: note });
+    return 0;
+  }
+  const { mountInBackground } = await import('../mount/background.js');
+  announce(options, await mountInBackground(options));
+  return 0;
+}
+
+/** What the user should know once it is mounted, a line each; nothing when all is as it was asked for. */
+function announce(options: MountOptions, warnings: readonly string[]): void {
+  for (const warning of warnings) warn(warning);
+  if (options.access !== 'ro') {
+    note(`imgfs: ${options.mountpoint} is mounted read-only: this version cannot write yet`);
+  }
+  if (process.getuid?.() !== 0 && options.allowOther !== true) {
+    note('imgfs: only you can read the views: losetup and mount, as root, need -o allow_other here');
+  }
+}
