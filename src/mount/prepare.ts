@@ -6,7 +6,7 @@ import { basename } from 'node:path';
 import { codecsNeedPreparing } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { Ino, NodeKind, Served } from '../fuse/adapter.js';
-import { describeImage, infoText } from '../image/describe.js';
+import { describeImage, infoJson } from '../image/describe.js';
 import type { Snapshot } from '../image/image.js';
 import { type OpenedImage, openImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
@@ -64,7 +64,7 @@ function serve(
   const desk = new FrontDesk({
     tree,
     views: new Views(sources, (index) => image(index).image),
-    info: (index) => infoText(describeImage(image(index), { snapshotFiles: tree.snapshotFiles[index] })),
+    info: (index) => infoJson(describeImage(image(index))),
     total: trees.reduce((sum, one) => sum + one.size, 0),
     blockSize: Math.max(512, ...images.map((opened) => opened.image.blockSize)),
     keepCache: !options.forceShare,

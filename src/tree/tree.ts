@@ -69,8 +69,6 @@ export interface Tree {
   /** The directory that is mounted, or the one view where the mountpoint is a file. */
   readonly root: TreeNode;
   readonly nodes: ReadonlyMap<number, TreeNode>;
-  /** For each image, the file name (without directory) of each snapshot's view, by snapshot id. */
-  readonly snapshotFiles: readonly ReadonlyMap<string, string>[];
 }
 
 const READ_BITS = [0o400, 0o040, 0o004] as const;
@@ -119,7 +117,6 @@ export function buildFileTree(image: TreeImage): Tree {
 /** Numbers nodes from 1, the root first. */
 class Builder {
   private readonly nodes = new Map<number, TreeNode>();
-  private readonly snapshotFiles: Map<string, string>[] = [];
 
   directory(name: string, owner: Ownership, parent?: Growing): Growing {
     const children = new Map<string, TreeNode>();
@@ -142,7 +139,6 @@ class Builder {
 
   image(home: Growing, image: TreeImage, index: number): void {
     this.active('disk.raw', image, index, home);
-    this.snapshotFiles[index] = new Map();
     if (image.holdsSnapshots) this.snapshots(home, image, index);
     if (image.layers.length > 0) this.layers(home, image, index);
     const owner = { ...image.owner, mode: readableMode(image.owner.mode) };
@@ -150,7 +146,7 @@ class Builder {
   }
 
   done(root: TreeNode): Tree {
-    return { root, nodes: this.nodes, snapshotFiles: this.snapshotFiles };
+    return { root, nodes: this.nodes };
   }
 
   private snapshots(home: Growing, image: TreeImage, index: number): void {
@@ -161,7 +157,6 @@ class Builder {
     image.snapshots.forEach((snapshot, n) => {
       const owner = takenAt(image, snapshot);
       const id = snapshot.id;
-      this.snapshotFiles[index]?.set(id, `${names[n]}.raw`);
       this.view(`${names[n]}.raw`, owner, { image: index, kind: 'snapshot', id }, snapshot.diskSize, directory);
       if (snapshot.vmStateSize === 0) return;
       this.view(`${names[n]}.vmstate`, owner, { image: index, kind: 'vmstate', id }, snapshot.vmStateSize, directory);
