@@ -172,6 +172,7 @@ class Snapshots implements SnapshotSource {
     if (size === 0) throw new ImgfsError('missing', `${name}: snapshot ${id} holds no machine state`);
     const { tableSpan } = this.parts.header;
     const base = Math.ceil(diskSize / tableSpan) * tableSpan;
+    this.assertSize(base + size);
     if (base + size > (l1.length / 2) * tableSpan) {
       throw corrupt(`${name}: snapshot ${id} claims more machine state than it maps`);
     }

@@ -267,6 +267,17 @@ export function extendedKind(
   return zero ? KIND.zero : KIND.hole;
 }
 
+/** Whether an extended entry maps all of its subclusters to data: the common case, told without looking at each. */
+export function storesAll(high: number, low: number, zeros: number, allocated: number, rules: EntryRules): boolean {
+  return (
+    zeros === 0 &&
+    allocated === 0xffffffff &&
+    (high & COMPRESSED) === 0 &&
+    hasOffset(high, low) &&
+    wellPlaced(high, low, rules.clusterMask)
+  );
+}
+
 /** Where a compressed cluster's bytes lie. Not aligned to anything; the length is rounded up to whole sectors. */
 export interface PackedPlace {
   readonly offset: number;

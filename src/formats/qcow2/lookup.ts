@@ -11,6 +11,7 @@ import {
   type PackedPlace,
   SUBCLUSTERS,
   standardKind,
+  storesAll,
   wellPlaced,
 } from './layout.js';
 import type { L2Cache } from './tables.js';
@@ -149,6 +150,11 @@ export class Lookup {
         i += 4;
         host += clusterSize;
         if (i >= slice.length || (placed && entryOffset(slice[i]!, slice[i + 1]!) !== host)) break;
+        if (kind === KIND.data && storesAll(slice[i]!, slice[i + 1]!, slice[i + 2]!, slice[i + 3]!, this.rules)) {
+          covered += clusterSize;
+          n = SUBCLUSTERS - 1;
+          continue;
+        }
       }
       if (this.subclusterKind(slice, i, n) !== kind) break;
       covered += this.subclusterSize;
