@@ -14,6 +14,9 @@ export interface OpenFile {
   readonly writable: boolean;
 }
 
+/** Zeros written at once where a range is discarded. */
+const DISCARD_STEP = 1024 * 1024;
+
 /**
  * A regular file or block device, by descriptor. The descriptor belongs to whoever opened it (one table in the main
  * thread); `release` is called once by `close`. This is the only place that loops over short reads and writes.
@@ -49,9 +52,7 @@ export class FileStorage implements Storage {
     } catch (error) {
       throw hostError(`cannot read ${this.name}`, error);
     }
-    if (done < into.length && !this.writable && at + done < this.opened) {
-      throw new ImgfsError('io', `${this.name}: the file became shorter while it was in use`);
-    }
+    if (done < into.length && !this.writable && at + done < this.opened) throw this.shrunk();
     return done;
   }
 
@@ -87,9 +88,11 @@ export class FileStorage implements Storage {
   }
 
   discard(at: number, length: number): void {
-    const zeros = Buffer.alloc(Math.min(length, 1024 * 1024));
-    for (let done = 0; done < length; done += zeros.length) {
-      this.write(zeros.subarray(0, Math.min(zeros.length, length - done)), at + done);
+    this.assertHealthy();
+    const within = Math.min(length, this.size() - at);
+    const zeros = Buffer.alloc(Math.max(0, Math.min(within, DISCARD_STEP)));
+    for (let done = 0; done < within; done += zeros.length) {
+      this.write(zeros.subarray(0, Math.min(zeros.length, within - done)), at + done);
     }
   }
 
@@ -100,6 +103,8 @@ export class FileStorage implements Storage {
     if (calls === undefined) return { data: true, length: end - at };
     try {
       const data = calls.seekData(this.fd, at);
+      // Past the end of a file that shrank there is no hole, but data that is gone.
+      if (data === undefined && fileLength(this.fd, this.name) < end) throw this.shrunk();
       if (data === undefined) return { data: false, length: end - at };
       if (data > at) return { data: false, length: Math.min(data, end) - at };
       return { data: true, length: Math.min(calls.seekHole(this.fd, at), end) - at };
@@ -117,6 +122,10 @@ export class FileStorage implements Storage {
   close(): void {
     this.release?.();
     this.release = undefined;
+  }
+
+  private shrunk(): ImgfsError {
+    return new ImgfsError('io', `${this.name}: the file became shorter while it was in use`);
   }
 
   private assertHealthy(): void {

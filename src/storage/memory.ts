@@ -43,6 +43,7 @@ export class MemoryStorage implements Storage {
   }
 
   write(from: Uint8Array, at: number): void {
+    if (from.length === 0) return;
     for (let done = 0; done < from.length; ) {
       const within = (at + done) % PAGE;
       const step = Math.min(PAGE - within, from.length - done);
@@ -80,10 +81,8 @@ export class MemoryStorage implements Storage {
     const within = at % PAGE;
     const first = (at - within) / PAGE;
     const data = this.pages.has(first);
-    const last = Math.ceil(this.length / PAGE);
-    let page = first + 1;
-    while (page < last && this.pages.has(page) === data) page++;
-    return { data, length: Math.min(page * PAGE, this.length) - at };
+    const next = data ? this.firstHole(first) : this.firstPage(first);
+    return { data, length: Math.min(next * PAGE, this.length) - at };
   }
 
   allocated(): number {
@@ -106,6 +105,19 @@ export class MemoryStorage implements Storage {
     this.shared = new Set(this.pages.keys());
     twin.shared = new Set(this.pages.keys());
     return twin;
+  }
+
+  private firstHole(after: number): number {
+    let page = after + 1;
+    while (this.pages.has(page)) page++;
+    return page;
+  }
+
+  /** Looks at the pages there are, never at the hole between them: it may be exabytes long. */
+  private firstPage(after: number): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const page of this.pages.keys()) if (page > after && page < first) first = page;
+    return first;
   }
 
   private own(index: number): Uint8Array {

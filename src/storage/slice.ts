@@ -22,6 +22,8 @@ export class SliceStorage implements Storage {
   }
 
   read(into: Uint8Array, at: number): number {
+    // Before the window lie bytes that are nobody's business here.
+    if (!(at >= 0)) throw new RangeError(`${this.name}: read at ${at}`);
     const wanted = Math.max(0, Math.min(into.length, this.length - at));
     if (wanted === 0) return 0;
     return this.parent.read(wanted === into.length ? into : into.subarray(0, wanted), this.start + at);
@@ -41,8 +43,8 @@ export class SliceStorage implements Storage {
   }
 
   discard(at: number, length: number): void {
-    this.within(at, length);
-    this.parent.discard(this.start + at, length);
+    this.within(at, 0);
+    this.parent.discard(this.start + at, Math.min(length, this.length - at));
   }
 
   extent(at: number): StorageExtent {
@@ -60,6 +62,6 @@ export class SliceStorage implements Storage {
   close(): void {}
 
   private within(at: number, length: number): void {
-    if (at + length > this.length) throw new ImgfsError('io', `${this.name}: write past the end of the range`);
+    if (!(at >= 0 && at + length <= this.length)) throw new ImgfsError('io', `${this.name}: outside the range`);
   }
 }

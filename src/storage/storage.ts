@@ -31,7 +31,10 @@ export interface Storage {
   flush(): void;
   /** Changes the length; new bytes read as zeros. */
   resize(size: number): void;
-  /** Gives the range back to the host where it can; afterwards it reads as zeros either way. */
+  /**
+   * Gives the range back to the host where it can; afterwards it reads as zeros either way. The length of the storage
+   * stays as it is: what lies past the end is ignored.
+   */
   discard(at: number, length: number): void;
   /** The run that holds `at` (0 <= at < size). Where the host cannot tell, everything is data. */
   extent(at: number): StorageExtent;

@@ -22,9 +22,20 @@ export class Random {
     return Math.floor(this.next() * n);
   }
 
+  pick<T>(from: readonly T[]): T {
+    const chosen = from[this.below(from.length)];
+    if (chosen === undefined) throw new RangeError('nothing to pick from');
+    return chosen;
+  }
+
   bytes(length: number): Buffer {
     const bytes = Buffer.alloc(length);
     for (let i = 0; i < length; i++) bytes[i] = this.below(256);
     return bytes;
+  }
+
+  /** A generator for case `n` of a run: one case can be repeated without those before it. */
+  static forCase(seed: number, n: number): Random {
+    return new Random(Math.imul(seed ^ 0x9e3779b9, 0x85ebca6b) ^ Math.imul(n + 1, 0xc2b2ae35));
   }
 }

@@ -1,0 +1,146 @@
+import { ImgfsError, type Reason } from '../lib/errors.js';
+import type { Storage, StorageExtent } from './storage.js';
+
+/** What can be made to fail. `size`, `extent`, `allocated` and `close` never do. */
+export type Operation = 'read' | 'write' | 'flush' | 'resize' | 'discard';
+
+/**
+ * What happens instead of the operation. `io` and `no-space`: it fails having done nothing. `short`: a read ends in
+ * its middle as if the storage did; a write (or discard) stores its first half and then fails for want of space.
+ */
+export type Effect = 'io' | 'no-space' | 'short';
+
+/** Which operations fail, and how. */
+export interface Fault {
+  /** Only these kinds are counted and fail. By default all. */
+  readonly kinds?: readonly Operation[];
+  /** The first to fail, counted from 1 over all storages of the plan; 0 or Infinity lets all pass. */
+  readonly at: number;
+  /** Whether every later one fails too. */
+  readonly persistent: boolean;
+  readonly effect: Effect;
+}
+
+/** Nothing fails; operations are only counted, which tells a loop over faults how far it has to go. */
+export const NO_FAULT: Fault = { at: Number.POSITIVE_INFINITY, persistent: false, effect: 'io' };
+
+/**
+ * Makes the k-th operation fail, or every one from the k-th on, over one or several storages. The loop "fail the 1st,
+ * the 2nd, ... until a run completes without a fault" proves every error path without knowing which there are.
+ */
+export class Faults {
+  private readonly done: Record<Operation, number> = { read: 0, write: 0, flush: 0, resize: 0, discard: 0 };
+  private matching = 0;
+  private failures = 0;
+
+  constructor(private readonly fault: Fault = NO_FAULT) {}
+
+  /** Operations so far, by kind, those that failed included. */
+  get counts(): Readonly<Record<Operation, number>> {
+    return this.done;
+  }
+
+  /** How many operations were made to fail. 0 after a run: the fault lay beyond its end. */
+  get fired(): number {
+    return this.failures;
+  }
+
+  /** A storage over `below` that obeys this plan. Closing it closes `below`. */
+  inject(below: Storage): Storage {
+    return new FaultyStorage(below, (operation) => this.next(operation));
+  }
+
+  /** Counts one operation and says what is to happen to it. */
+  private next(operation: Operation): Effect | undefined {
+    this.done[operation]++;
+    const { kinds, at, persistent, effect } = this.fault;
+    if (kinds !== undefined && !kinds.includes(operation)) return undefined;
+    this.matching++;
+    if (at < 1 || (persistent ? this.matching < at : this.matching !== at)) return undefined;
+    this.failures++;
+    return effect;
+  }
+}
+
+class FaultyStorage implements Storage {
+  private failedFlush: ImgfsError | undefined;
+
+  constructor(
+    private readonly below: Storage,
+    private readonly next: (operation: Operation) => Effect | undefined,
+  ) {}
+
+  get name(): string {
+    return this.below.name;
+  }
+
+  get writable(): boolean {
+    return this.below.writable;
+  }
+
+  size(): number {
+    return this.below.size();
+  }
+
+  read(into: Uint8Array, at: number): number {
+    const effect = this.next('read');
+    if (effect === undefined) return this.below.read(into, at);
+    if (effect !== 'short') throw this.injected(effect, 'read');
+    return this.below.read(into.subarray(0, Math.floor(into.length / 2)), at);
+  }
+
+  write(from: Uint8Array, at: number): void {
+    this.assertHealthy();
+    const effect = this.next('write');
+    if (effect === 'short') this.below.write(from.subarray(0, Math.floor(from.length / 2)), at);
+    if (effect !== undefined) throw this.injected(effect, 'write');
+    this.below.write(from, at);
+  }
+
+  flush(): void {
+    this.assertHealthy();
+    const effect = this.next('flush');
+    if (effect !== undefined) {
+      this.failedFlush = this.injected(effect, 'flush');
+      throw this.failedFlush;
+    }
+    this.below.flush();
+  }
+
+  resize(size: number): void {
+    this.assertHealthy();
+    const effect = this.next('resize');
+    if (effect !== undefined) throw this.injected(effect, 'resize');
+    this.below.resize(size);
+  }
+
+  discard(at: number, length: number): void {
+    this.assertHealthy();
+    const effect = this.next('discard');
+    if (effect === 'short') this.below.discard(at, Math.floor(length / 2));
+    if (effect !== undefined) throw this.injected(effect, 'discard');
+    this.below.discard(at, length);
+  }
+
+  extent(at: number): StorageExtent {
+    return this.below.extent(at);
+  }
+
+  allocated(): number {
+    return this.below.allocated();
+  }
+
+  close(): void {
+    this.below.close();
+  }
+
+  /** As for a real file: after one failed flush nothing is claimed to be written any more. */
+  private assertHealthy(): void {
+    if (this.failedFlush !== undefined) throw this.failedFlush;
+  }
+
+  private injected(effect: Effect, operation: Operation): ImgfsError {
+    const reason: Reason = effect === 'io' ? 'io' : 'no-space';
+    return new ImgfsError(reason, `cannot ${operation} ${this.name}: injected fault`);
+  }
+}
