@@ -35,9 +35,9 @@ export async function program(file: string, ...args: readonly string[]): Promise
   }
 }
 
-/** Line of /proc/mounts for a mountpoint, split; undefined where nothing is mounted. */
-export function mountEntry(mountpoint: string): readonly string[] | undefined {
-  const lines = readFileSync('/proc/mounts', 'utf8').split('\n');
+/** Line of the mount table (of process `pid`) for a mountpoint, split; undefined where nothing is mounted. */
+export function mountEntry(mountpoint: string, pid: number | 'self' = 'self'): readonly string[] | undefined {
+  const lines = readFileSync(`/proc/${pid}/mounts`, 'utf8').split('\n');
   return lines.map((line) => line.split(' ')).find(([, where]) => where === mountpoint);
 }
 
@@ -60,15 +60,14 @@ export class Mounted {
     });
   }
 
-  /** Resolves when the mount is live; rejects with the line the adapter gave. */
-  static async start(
-    module: string,
-    name: string,
-    job: Job,
-    env: Readonly<Record<string, string>> = {},
-  ): Promise<Mounted> {
+  /**
+   * Resolves when the mount is live; rejects with the line the adapter gave. `launcher` is a command that ends by
+   * executing its further arguments in the same process, such as `unshare -m`.
+   */
+  static async start(module: string, name: string, job: Job, launcher: readonly string[] = []): Promise<Mounted> {
     const script = fileURLToPath(new URL('./adapter-process.js', import.meta.url));
-    const child = fork(script, [module, name, JSON.stringify(job)], { env: { ...process.env, ...env } });
+    const [execPath = process.execPath, ...execArgv] = [...launcher, process.execPath];
+    const child = fork(script, [module, name, JSON.stringify(job)], { execPath, execArgv });
     let settle: (told: Told) => void = () => {};
     const settled = new Promise<Told>((resolve) => {
       settle = resolve;
