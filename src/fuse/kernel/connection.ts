@@ -21,6 +21,8 @@ import { negotiate } from './negotiate.js';
 
 const DEVICE = '/dev/fuse';
 const TYPE = 'fuse.imgfs';
+/** mount(2) takes a page, terminator included. */
+const SOURCE_BYTES = 4095;
 const ROOT_MODE = { directory: '40000', file: '100000' } as const;
 const IN_A_CONTAINER = `in a container start it with --device ${DEVICE} --cap-add SYS_ADMIN`;
 
@@ -33,7 +35,7 @@ export async function connect(request: MountRequest): Promise<number> {
   if (native === undefined) throw new ImgfsError('system', 'cannot mount: the FFI (koffi) cannot be loaded');
   if (process.geteuid?.() === 0) return mountAsRoot(native, request);
   checkDevice();
-  return await mountAsUser(native, { ...request, maxRead: MAX_DATA });
+  return await mountAsUser(native, { ...request, source: fitted(request.source), maxRead: MAX_DATA });
 }
 
 /** fusermount3 opens the device with its user's rights, so what they lack can be said before it runs. */
@@ -88,7 +90,7 @@ function mountAsRoot(native: Libc, request: MountRequest): number {
     const target = openMountpoint(native, request);
     try {
       const flags = MOUNT.NOSUID + MOUNT.NODEV + (request.readOnly ? MOUNT.RDONLY : 0);
-      native.mount(request.source, `/proc/self/fd/${target}`, TYPE, flags, mountData(fd, request));
+      native.mount(fitted(request.source), `/proc/self/fd/${target}`, TYPE, flags, mountData(fd, request));
     } catch (error) {
       throw mountError(request.mountpoint, error);
     } finally {
@@ -99,6 +101,14 @@ function mountAsRoot(native: Libc, request: MountRequest): number {
     closeSync(fd);
     throw error;
   }
+}
+
+/** The source is for people to read: of one too long for the kernel (many images) the end is shown. */
+function fitted(source: string): string {
+  if (Buffer.byteLength(source) <= SOURCE_BYTES) return source;
+  const characters = [...source].slice(-SOURCE_BYTES);
+  while (Buffer.byteLength(`...${characters.join('')}`) > SOURCE_BYTES) characters.shift();
+  return `...${characters.join('')}`;
 }
 
 function mountData(fd: number, request: MountRequest): string {

@@ -12,7 +12,9 @@ export const ENDED = -1;
 export function receive(fd: number, into: Buffer): number {
   for (;;) {
     try {
-      return readSync(fd, into, 0, into.length, null);
+      const length = readSync(fd, into, 0, into.length, null);
+      // The device never says end of file; whatever does would be asked for ever.
+      return length === 0 ? ENDED : length;
     } catch (error) {
       switch (systemCode(error)) {
         case 'ENODEV':

@@ -30,6 +30,9 @@ export interface Loop {
   readonly trace: ((line: string) => void) | undefined;
 }
 
+/** The main thread has the request now. */
+export const FORWARDED = -1;
+
 /** Opcodes that are never replied to. Inode numbers live as long as the mount, so there is nothing to forget. */
 export function isSilent(opcode: number): boolean {
   return opcode === OPCODE.FORGET || opcode === OPCODE.BATCH_FORGET || opcode === OPCODE.NOTIFY_REPLY;
@@ -47,16 +50,17 @@ export function serve(loop: Loop): void {
     if (length < REQUEST_HEADER) continue;
     inHand[0] = uniqueLow(request);
     inHand[1] = uniqueHigh(request);
-    const replied = answer(loop, request, length);
+    const replied = dispatch(loop, request, length);
     if (replied > 0) send(fd, desk.reply, replied);
     if (replied >= 0 && trace !== undefined) trace(traceLine(request.subarray(0, length), desk.reply, replied));
   }
 }
 
-const FORWARDED = -1;
-
-/** Returns the length of the reply that is ready to be sent, 0 where there is none to send, or FORWARDED. */
-function answer(loop: Loop, request: Buffer, length: number): number {
+/**
+ * Answers or passes on the `length` bytes (at least a header) in `request`. Returns the length of the reply that is
+ * ready in the desk, 0 where none is due, or FORWARDED. Never throws.
+ */
+export function dispatch(loop: Omit<Loop, 'fd'>, request: Buffer, length: number): number {
   const { desk, inHand } = loop;
   const opcode = opcodeOf(request);
   const whole = lengthOf(request) === length && bodyFits(opcode, length);
