@@ -66,7 +66,7 @@ function mountOptions(mount: UserMount): string {
 }
 
 function mountError(mountpoint: string, text: string): ImgfsError {
-  if (text.includes('allow_other')) {
+  if (text.includes('user_allow_other')) {
     return new ImgfsError('permission', 'cannot mount: users may not use allow_other here', {
       hint: 'as root add the line user_allow_other to /etc/fuse.conf, or mount without it',
     });

@@ -4,12 +4,14 @@
  */
 import type { Adapter, MountRequest } from '../../src/fuse/adapter.js';
 import { errorLine, ImgfsError } from '../../src/lib/errors.js';
-import { fakeServed } from './served.js';
+import * as tree from './served.js';
 
 /** What the test asks for; the rest of the request has defaults. */
 export interface Job extends Partial<Omit<MountRequest, 'log'>> {
   readonly mountpoint: string;
   readonly mode?: number;
+  /** URL of a module that exports another `fakeServed`; the tree of served.ts by default. */
+  readonly served?: string;
 }
 
 /** What the process tells the test. */
@@ -29,6 +31,7 @@ const describe = (error: unknown): { failed: string; reason?: string } =>
 async function main(module: string, name: string, job: Job): Promise<void> {
   const adapter = ((await import(module)) as Record<string, Adapter>)[name];
   if (adapter === undefined) throw new Error(`${module} has no ${name}`);
+  const { fakeServed } = job.served === undefined ? tree : ((await import(job.served)) as typeof tree);
   const mountpointKind = job.mountpointKind ?? 'directory';
   const session = await adapter.attach(
     {

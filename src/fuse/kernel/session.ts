@@ -26,15 +26,8 @@ export class KernelSession implements Session {
     fd: number,
     crew: Crew,
   ) {
-    this.ended = crew.ended.then(
-      () => closeSync(fd),
-      async (error) => {
-        // With nobody to serve it, a mount would hang whoever touches it: closing the last descriptor aborts it.
-        closeSync(fd);
-        await this.unmount({ lazy: true });
-        throw error;
-      },
-    );
+    this.ended = this.serve(crew, fd);
+    // It may reject before anyone has had the occasion to look.
     this.ended.catch(() => undefined);
   }
 
@@ -49,5 +42,23 @@ export class KernelSession implements Session {
       }
     }
     await unmount(this.mountpoint, options);
+  }
+
+  /**
+   * The regular end takes the mount out of the table first. One that is still there when nobody serves it is dead:
+   * its last descriptor is closed, so that nobody waits for it, and the mountpoint is given back.
+   */
+  private async serve(crew: Crew, fd: number): Promise<void> {
+    let broke: unknown;
+    try {
+      await crew.ended;
+    } catch (error) {
+      broke = error;
+    }
+    closeSync(fd);
+    const dead = this.device !== undefined && findMount(this.mountpoint, this.device) !== undefined;
+    if (dead) await this.unmount({ lazy: true });
+    if (broke !== undefined) throw broke;
+    if (dead) throw new ImgfsError('io', `the mount on ${this.mountpoint} was aborted`);
   }
 }
