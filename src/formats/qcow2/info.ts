@@ -2,11 +2,12 @@ import type { ImageInfo, Json } from '../../image/image.js';
 import type { Limits } from '../../image/limits.js';
 import type { Storage } from '../../storage/storage.js';
 import { readBitmaps } from './bitmaps.js';
+import { encryptionData } from './encryption.js';
 import type { Header } from './header.js';
 
 /**
- * What `info` prints, key by key as qemu-img does; version 2 knows only the first keys. The bitmap directory is read
- * when `specific` is asked for: opening a disk must not depend on it.
+ * What `info` prints, key by key as qemu-img does; version 2 knows only the first keys. The bitmap directory
+ * (and a LUKS header) is read when `specific` is asked for: opening a disk must not depend on it.
  */
 export function infoOf(storage: Storage, header: Header, limits: Limits): ImageInfo {
   const { clusterSize, dirty, encryption, backing } = header;
@@ -18,19 +19,19 @@ export function infoOf(storage: Storage, header: Header, limits: Limits): ImageI
     compressed: false,
     ...(backing === undefined ? {} : { backing }),
     get specific() {
-      return { type: 'qcow2', data: { ...baseData(header), ...version3Data(storage, header, limits) } };
+      return { type: 'qcow2', data: { ...baseData(storage, header), ...version3Data(storage, header, limits) } };
     },
   };
 }
 
 type Data = { readonly [key: string]: Json };
 
-function baseData(header: Header): Data {
+function baseData(storage: Storage, header: Header): Data {
   return {
     compat: header.version === 2 ? '0.10' : '1.1',
     'compression-type': header.compression,
     'refcount-bits': header.refcountBits,
-    ...(header.encryption === undefined ? {} : { encrypt: { format: header.encryption } }),
+    ...(header.encryption === undefined ? {} : { encrypt: encryptionData(storage, header) }),
   };
 }
 
