@@ -52,22 +52,27 @@ export class HostFiles {
 
   /** Takes ownership of a descriptor the gate opened; messages call the file by its resolved path. */
   openedByGate(fd: number): HostFile {
-    const path = fs.readlinkSync(`/proc/self/fd/${fd}`);
-    return this.adopt(fd, path, () => dirname(path));
+    return this.adopt(fd, undefined, dirname);
   }
 
-  /** Closes the descriptor again when the file is known already or cannot be used. */
-  private adopt(fd: number, name: string, namedIn: () => string): HostFile {
+  /**
+   * Closes the descriptor again when the file is known already or cannot be used. The lock comes before anything is
+   * believed, the size included: until then somebody may still be writing.
+   */
+  private adopt(fd: number, given: string | undefined, namedIn: (path: string) => string): HostFile {
     try {
-      const file = describe(fd, name, namedIn());
-      const known = this.entries.get(file.identity);
+      const path = fs.readlinkSync(`/proc/self/fd/${fd}`);
+      const name = given ?? path;
+      const identity = identify(fd, name);
+      const known = this.entries.get(identity);
       if (known !== undefined) {
         fs.closeSync(fd);
         known.uses++;
         return known.file;
       }
-      lockForReading({ fd, path: file.path, name, sharing: this.sharing, warn: this.warn });
-      this.entries.set(file.identity, { file, uses: 1 });
+      lockForReading({ fd, path, name, sharing: this.sharing, warn: this.warn });
+      const file = describe({ fd, name, path, identity, namedIn: namedIn(path) });
+      this.entries.set(identity, { file, uses: 1 });
       return file;
     } catch (error) {
       fs.closeSync(fd);
@@ -90,13 +95,21 @@ export class HostFiles {
   }
 }
 
-function describe(fd: number, name: string, named: string): HostFile {
+/** The same for every name of one file, and for every node of one device. Throws `refused` for what is no disk. */
+function identify(fd: number, name: string): string {
   const status = fs.fstatSync(fd, { bigint: true });
-  if (!status.isFile() && !status.isBlockDevice()) {
-    const kind = status.isDirectory() ? 'a directory' : 'neither a regular file nor a block device';
-    throw new ImgfsError('refused', `${name} is ${kind}`);
-  }
-  const path = fs.readlinkSync(`/proc/self/fd/${fd}`);
+  if (status.isBlockDevice()) return `device ${status.rdev}`;
+  if (status.isFile()) return `${status.dev}:${status.ino}`;
+  const kind = status.isDirectory() ? 'a directory' : 'neither a regular file nor a block device';
+  throw new ImgfsError('refused', `${name} is ${kind}`);
+}
+
+interface Described extends Pick<HostFile, 'fd' | 'name' | 'path' | 'identity'> {
+  readonly namedIn: string;
+}
+
+function describe({ fd, name, path, identity, namedIn }: Described): HostFile {
+  const status = fs.fstatSync(fd, { bigint: true });
   const real = dirname(path);
   return {
     fd,
@@ -104,9 +117,9 @@ function describe(fd: number, name: string, named: string): HostFile {
     size: fileLength(fd, name),
     writable: false,
     path,
-    directories: named === real ? [real] : [named, real],
+    directories: namedIn === real ? [real] : [namedIn, real],
     device: status.isBlockDevice(),
-    identity: `${status.dev}:${status.ino}`,
+    identity,
     uid: Number(status.uid),
     gid: Number(status.gid),
     mode: Number(status.mode % 0o1000n),

@@ -34,6 +34,12 @@ interface Recognised {
    * `head` and `tail` are the first and last PROBE_BYTES of the file, shorter (and overlapping) in short files.
    */
   probe(head: Buffer, tail: Buffer, size: number): boolean;
+  /**
+   * How many bytes from the start of such a file are the format's own structures, never a guest's data. A partition
+   * table or a file system there means that the file is two things at once. Only called where `probe` was true; must
+   * not throw. Formats whose guest data begins at once (a trailer marks them) leave it out.
+   */
+  ownBytes?(head: Buffer): number;
 }
 
 /** A driver: one disk in one file (and the files it names). One folder, one line in `formats/index.ts`. */

@@ -16,8 +16,8 @@ export interface GatePolicy {
   readonly allowed: readonly string[];
 }
 
-/** `json:` and anything with a protocol: QEMU would parse these; we never do, from an image. */
-const PROTOCOL = /^[a-z0-9+.-]+:/i;
+/** `json:` and anything with a protocol: QEMU takes every colon before the first slash for one. We follow none. */
+const PROTOCOL = /^[^/]*:/;
 
 const ROLES: Readonly<Record<Reference['role'], string>> = {
   backing: 'backing file',
@@ -78,16 +78,19 @@ function openDevice(what: string, path: string, policy: GatePolicy): number | un
   if (!policy.allowed.some((allowed) => allowed.startsWith(sep) && realDirectory(allowed) === path)) {
     throw refusal(what, `${path} is a block device`, `if you trust it, add --allow-refs ${path}`);
   }
-  return fs.openSync(path, fs.constants.O_RDONLY);
+  return fs.openSync(path, fs.constants.O_NONBLOCK);
 }
 
 /** O_PATH first: opening a FIFO or a device for real can block or act, so the kind is known before that. */
 function openBeneath(calls: Libc, what: string, directory: string, path: string): number {
   const opened: number[] = [];
   try {
-    const base = calls.open(directory, OPEN.PATH);
-    opened.push(base);
+    // Both paths are resolved already: a link met now was put there after the check, by somebody else.
     const rules = RESOLVE.BENEATH + RESOLVE.NO_MAGICLINKS + RESOLVE.NO_SYMLINKS;
+    const root = calls.open(sep, OPEN.PATH);
+    opened.push(root);
+    const base = calls.openat2(root, relative(sep, directory) || '.', OPEN.PATH, rules);
+    opened.push(base);
     const place = calls.openat2(base, relative(directory, path), OPEN.PATH, rules);
     opened.push(place);
     if (!fs.fstatSync(place).isFile()) throw refusal(what, 'it is not a regular file');

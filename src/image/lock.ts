@@ -78,21 +78,24 @@ function claim(calls: Libc, request: LockRequest, wanted: Claim): void {
 }
 
 function lockedBy(request: LockRequest): ImgfsError {
-  const holders = whoHas(request.path);
-  const who = holders.length === 0 ? 'another process' : holders.join(' and ');
+  const who = whoWrites(request.path).join(' and ') || 'another process';
   return new ImgfsError('locked', `${request.name} is in use: ${who} has it open for writing`, {
     hint: 'stop that process, or read anyway with --force-share',
   });
 }
 
-/** `name (pid N)` of every other process that has the path open, as far as we may look. Touches no path but /proc. */
-function whoHas(path: string): readonly string[] {
+/** The octal flags of a descriptor, ending in the access mode: 1 for writing, 2 for both. */
+const OPEN_FOR_WRITING = /^flags:\s*[0-7]*[12]$/m;
+
+/** `name (pid N)` of every other process that has the path open for writing, as far as we may look: in /proc only. */
+function whoWrites(path: string): readonly string[] {
   const found: string[] = [];
   for (const pid of fs.readdirSync('/proc').filter((entry) => /^[0-9]+$/.test(entry))) {
     if (Number(pid) === process.pid) continue;
     try {
       const descriptors = fs.readdirSync(`/proc/${pid}/fd`);
-      if (!descriptors.some((fd) => linkOf(`/proc/${pid}/fd/${fd}`) === path)) continue;
+      const own = descriptors.filter((fd) => linkOf(`/proc/${pid}/fd/${fd}`) === path);
+      if (!own.some((fd) => OPEN_FOR_WRITING.test(fs.readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'ascii')))) continue;
       found.push(`${fs.readFileSync(`/proc/${pid}/comm`, 'utf8').trim()} (pid ${pid})`);
     } catch {
       // Gone meanwhile, or another user's: not ours to see.

@@ -214,7 +214,8 @@ export class MappedImage implements Image {
 
   private assertInside(at: number, length: number): void {
     if (!this.open) throw new Error('image used after close');
-    if (at < 0 || length < 0 || at + length > this.size) throw new RangeError(`${at}+${length} is outside the disk`);
+    if (!(at >= 0 && length >= 0 && at + length <= this.size))
+      throw new RangeError(`${at}+${length} is outside the disk`);
   }
 }
 

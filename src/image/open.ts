@@ -95,6 +95,7 @@ class Opening {
           hint: `the limit is ${this.limits.chainDepth}`,
         });
       }
+      if (above.length > 0) assertKnown(file, declared, this.options.formats);
       const format = identify({ storage, formats: this.options.formats, declared, device: file.device });
       const follower = new Follower(
         this,
@@ -169,6 +170,12 @@ class Follower {
     }
     return this.files.openedByGate(openReference(reference, from, gate));
   }
+}
+
+/** A format that an image declares and nobody knows is that image's doing, not a mistake on the command line. */
+function assertKnown(file: HostFile, declared: string | undefined, formats: readonly Format[]): void {
+  if (declared === undefined || formats.some(({ name }) => name === declared)) return;
+  throw new ImgfsError('unsupported', `${file.name} is declared as "${declared}", which imgfs does not know`);
 }
 
 /** The part of a file that other threads may know. */

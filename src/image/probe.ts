@@ -1,6 +1,7 @@
 import { basename, extname } from 'node:path';
 import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
+import { diskContents } from './content.js';
 import { type Format, type ImageFormat, PROBE_BYTES } from './format.js';
 
 /** What is to be identified, and what its user or the image that names it has declared. */
@@ -15,7 +16,8 @@ export interface ProbeRequest {
 
 /**
  * Decides the format of a file. Every probe runs and the order of formats means nothing: two claims are a refusal, a
- * name that contradicts the content is a refusal, no claim is raw. Throws `refused` or `unsupported`.
+ * name that contradicts the content is a refusal, so is a disk's own content where a format keeps its structures, and
+ * no claim is raw. Throws `refused` or `unsupported`.
  */
 export function identify(request: ProbeRequest): ImageFormat {
   const { storage, formats, declared } = request;
@@ -25,13 +27,7 @@ export function identify(request: ProbeRequest): ImageFormat {
   const rawFormat = formatNamed(formats, 'raw');
   // A raw disk is its guest's to write: by its name it is raw whatever it holds.
   if (named.includes(rawFormat)) return openable(storage, rawFormat);
-  const claims = claimants(storage, formats);
-  if (claims.length > 1) {
-    throw new ImgfsError('refused', `${storage.name} looks like ${listed(claims)} at once`, {
-      hint: 'say which with --format',
-    });
-  }
-  const found = claims[0] ?? rawFormat;
+  const found = onlyClaim(storage, formats) ?? rawFormat;
   if (named.length > 0 && !named.includes(found)) {
     const looks = found === rawFormat ? 'raw (no known header)' : found.name;
     throw new ImgfsError('refused', `${storage.name} is named like ${listed(named)} but looks like ${looks}`, {
@@ -50,11 +46,21 @@ export function formatNamed(formats: readonly Format[], name: string): Format {
   });
 }
 
-function claimants(storage: Storage, formats: readonly Format[]): readonly Format[] {
+/** The format that claims the file, if one does. Throws `refused` where the file is two things at once. */
+function onlyClaim(storage: Storage, formats: readonly Format[]): Format | undefined {
   const size = storage.size();
   const head = ends(storage, 0, size);
   const tail = size <= PROBE_BYTES ? head : ends(storage, size - PROBE_BYTES, size);
-  return formats.filter((format) => format.probe(head, tail, size));
+  const claims = formats.filter((format) => format.probe(head, tail, size));
+  const [only] = claims;
+  // What lies past a format's own structures may be its guest's, and a guest's disk may well hold a disk.
+  const own = claims.length === 1 ? (only?.ownBytes?.(head) ?? 0) : 0;
+  const contents = diskContents(head).filter(({ end }) => end <= own);
+  const all = [...claims.map(({ name }) => name), ...contents.map(({ what }) => what)];
+  if (all.length < 2) return only;
+  throw new ImgfsError('refused', `${storage.name} looks like ${all.join(' and ')} at once`, {
+    hint: 'say which with --format',
+  });
 }
 
 function ends(storage: Storage, at: number, size: number): Buffer {

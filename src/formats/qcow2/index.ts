@@ -1,6 +1,6 @@
 import type { ImageFormat } from '../../image/format.js';
 import { openImage } from './image.js';
-import { decodeSignature, MAGIC } from './layout.js';
+import { decodeSignature, MAGIC, probedClusterSize } from './layout.js';
 
 /** QEMU's qcow2, versions 2 and 3. What is supported, and the traps, are in this folder's README. */
 export const qcow2: ImageFormat = {
@@ -15,5 +15,6 @@ export const qcow2: ImageFormat = {
     const { magic, version } = decodeSignature(head);
     return magic === MAGIC && version >= 2;
   },
+  ownBytes: probedClusterSize,
   open: openImage,
 };

@@ -83,6 +83,12 @@ export function decodeSignature(from: Buffer): { readonly magic: number; readonl
   return { magic: from.readUInt32BE(0), version: from.readUInt32BE(4) };
 }
 
+/** Bytes of the header cluster; 0 where the header does not tell (it is cut short, or its value is impossible). */
+export function probedClusterSize(head: Buffer): number {
+  const bits = head.length < HEADER_BYTES.version2 ? 0 : head.readUInt32BE(20);
+  return bits >= MIN_CLUSTER_BITS && bits <= MAX.clusterBits ? 2 ** bits : 0;
+}
+
 /** Decodes a header of `HEADER_BYTES.known` bytes, of which a version 2 image has only the first 72. */
 export function decodeHeader(from: Buffer, name: string): HeaderFields {
   const u64 = (at: number, what: string): number => readU64BE(from, at, `${name}: the ${what}`);
@@ -297,6 +303,8 @@ export function decodePacked(high: number, low: number, clusterBits: number, wha
 }
 
 // --- refcounts -----------------------------------------------------------------------------------------------------
+
+export const REFCOUNT_TABLE_ENTRY_BYTES = 8;
 
 /** Offset of a refcount block: bits 9 to 63 of a refcount table entry; NaN past 2^53. */
 export function refcountBlockOffset(high: number, low: number): number {

@@ -1,4 +1,5 @@
 import type { Mapping } from '../../image/mapping.js';
+import { ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
 import type { Header } from './header.js';
 import { Refcounts } from './refcounts.js';
@@ -32,6 +33,12 @@ export class Preallocation {
     const real = Math.floor(this.storage.allocated() / clusterSize);
     const threshold = Math.max(Math.floor((real * 10) / 9), real + 2);
     const clusters = Math.ceil(this.storage.size() / clusterSize);
-    return new Refcounts(this.storage, this.header).used(clusters, threshold) >= threshold;
+    try {
+      return new Refcounts(this.storage, this.header).used(clusters, threshold) >= threshold;
+    } catch (error) {
+      // Damaged refcounts take nothing from a reader: the disk is mapped without this nicety.
+      if (error instanceof ImgfsError) return false;
+      throw error;
+    }
   }
 }

@@ -2,7 +2,7 @@ import { bigEndianWords } from '../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import { readTable, type Storage } from '../../storage/storage.js';
 import type { Header } from './header.js';
-import { decodeRefcount, refcountBlockOffset } from './layout.js';
+import { decodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES, refcountBlockOffset } from './layout.js';
 
 /**
  * Reads refcounts of any width. Keeps the table (at most 8 MiB, checked with the header) and the last block used:
@@ -33,7 +33,9 @@ export class Refcounts {
   /** How many of the first `clusters` host clusters are in use; counting stops at `enough`. */
   used(clusters: number, enough: number): number {
     let count = 0;
-    for (let first = 0; first < clusters && count < enough; first += this.perBlock) {
+    // The table may end long before a sparse file does.
+    const counted = Math.min(clusters, this.perBlock * (this.header.refcountTableBytes / REFCOUNT_TABLE_ENTRY_BYTES));
+    for (let first = 0; first < counted && count < enough; first += this.perBlock) {
       const block = this.blockOf(first / this.perBlock);
       if (block === undefined) continue;
       const entries = Math.min(this.perBlock, clusters - first);

@@ -7,7 +7,7 @@ export const raw: ImageFormat = {
   kind: 'image',
   name: 'raw',
   summary: 'flat file or block device, of any length',
-  extensions: ['.raw', '.dd'],
+  extensions: ['.raw', '.dd', '.iso'],
   can: { write: false, create: false, snapshots: false, resize: false },
   probe: () => false,
   open: (storage, context) =>

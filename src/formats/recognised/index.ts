@@ -24,8 +24,8 @@ export const recognised: readonly KnownFormat[] = [
   known('cow', 'a copy-on-write image of early QEMU or User Mode Linux', ['.cow'], magic.COW),
   {
     ...vmdk,
-    probe: (head, tail, size) =>
-      vmdk.probe(head, tail, size) || magic.VMDK_DESCRIPTOR.test(head.toString('latin1', 0, 4096)),
+    probe: (head, tail, size) => vmdk.probe(head, tail, size) || magic.isVmdkDescriptor(head),
+    ownBytes: () => magic.VMDK_OWN_BYTES,
   },
   known('vdi', 'a VirtualBox disk', ['.vdi'], magic.VDI),
   known('vhd', 'a Virtual PC disk', ['.vhd', '.vpc'], magic.VHD_FOOTER_AT_END, magic.VHD_FOOTER_COPY),
