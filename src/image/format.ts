@@ -1,6 +1,7 @@
 import type { Storage } from '../storage/storage.js';
 import type { Image } from './image.js';
 import type { Limits } from './limits.js';
+import type { Sharing } from './sharing.js';
 
 /** Bytes at each end of a file that probing may look at. */
 export const PROBE_BYTES = 64 * 1024;
@@ -17,6 +18,8 @@ export interface Reference {
 export interface OpenContext {
   readonly writable: boolean;
   readonly limits: Limits;
+  /** Set where other threads have the same image open and one of them may write. */
+  readonly sharing?: Sharing | undefined;
   /** Opens a file the image names, if policy allows it. Throws `refused`, `missing`, `permission`, `locked`. */
   openStorage(reference: Reference): Storage;
   /** Opens an image the image names, if policy allows it. As `openStorage`, and anything opening an image throws. */

@@ -87,6 +87,27 @@ export interface Image {
   openSnapshot(id: string): Image;
   /** The saved machine state of a snapshot, as bytes. The caller closes it. Throws `missing` if it has none. */
   openVmState(id: string): Image;
+  /** Whether the methods below that change anything may be called; otherwise they throw `read-only`. */
+  readonly writable: boolean;
+  /** Replaces guest bytes. When it returns they are in the image's files, though not durable before `flush`. */
+  write(from: Uint8Array, at: number): void;
+  /**
+   * Overwrites as much of the beginning of `from` as lies where it can be overwritten in place, changing no table,
+   * and returns the bytes done: what several threads may do at once. `write` does the rest.
+   */
+  overwrite(from: Uint8Array, at: number): number;
+  /** Makes the range read as zeros. `unmap` allows giving its space back to the image and the host. */
+  zero(at: number, length: number, options: { readonly unmap: boolean }): void;
+  /** Returns when everything written before is durable. After a failure every later write and flush fails too. */
+  flush(): void;
+  /** Changes the guest size. Throws `unsupported` where the format cannot. */
+  resize(size: number): void;
+  /** Takes a snapshot of the present state under a name of any bytes; durable on return. */
+  createSnapshot(name: Uint8Array): Snapshot;
+  deleteSnapshot(id: string): void;
+  /** Makes the disk what it was at the snapshot, its size included. */
+  applySnapshot(id: string): void;
+  renameSnapshot(id: string, name: Uint8Array): void;
   /** Bytes the host has allocated for this layer's own files. */
   hostBytes(): number;
   close(): void;

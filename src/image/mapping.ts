@@ -19,7 +19,8 @@ export interface PackedUnit {
  * What a guest offset is mapped to, and for how many bytes that answer holds.
  *
  * - `data`: stored as they are, at `offset` of `storage`; bytes past the end of that storage read as zeros. `zero`
- *   marks stored bytes that are known to be zeros (a preallocated hole of the host file).
+ *   marks stored bytes that are known to be zeros (a preallocated hole of the host file), `ours` bytes that nothing
+ *   else refers to, so that they may be overwritten where they are.
  * - `zero`: this layer says zeros, whatever lies below. `offset` is set when space is nevertheless allocated there.
  * - `hole`: this layer has no say; the backing image decides, or zeros without one. `offset` as for `zero`.
  * - `packed`: compressed.
@@ -33,6 +34,7 @@ export type Mapping =
       readonly storage: Storage;
       readonly offset: number;
       readonly zero?: boolean;
+      readonly ours?: boolean;
     }
   | { readonly kind: 'zero'; readonly length: number; readonly storage?: Storage; readonly offset?: number }
   | { readonly kind: 'hole'; readonly length: number; readonly storage?: Storage; readonly offset?: number }

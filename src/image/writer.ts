@@ -1,0 +1,54 @@
+import type { Storage } from '../storage/storage.js';
+import type { Snapshot } from './image.js';
+
+/**
+ * Where the first bytes of a range can be written that cannot be overwritten where they lie now: whole units of the
+ * format (clusters, grains), one run on the host. Until `commit` the guest disk is unchanged.
+ */
+export interface Placement {
+  /** Guest range: begins at or before the place asked for, ends after at least one of the bytes asked for. */
+  readonly start: number;
+  readonly length: number;
+  /** Where `start` goes. */
+  readonly storage: Storage;
+  readonly offset: number;
+  /** The host range was never used in this file: what is not written there reads as zeros, also after a crash. */
+  readonly fresh: boolean;
+  /**
+   * Makes the guest range lie here. Called after its bytes were written. `barrier` says that they must be durable
+   * before any table points at them, because old content was copied along or the host range held something else: the
+   * driver then keeps the mapping pending and publishes it, with others, after one flush.
+   */
+  commit(barrier: boolean): void;
+  /** Gives the run back: writing there failed. */
+  abandon(): void;
+}
+
+/**
+ * What a driver adds to a layer that can be written. Bytes that already lie in the layer's own space are not its
+ * business: mappings marked `ours` are overwritten in place. Every method is called under the exclusive lock where an
+ * image is shared between threads. All throw ImgfsError (`no-space`, `io`, `corrupt`), leaving tables as they were.
+ */
+export interface LayerWriter {
+  /** Space for the range, or for its first part. Refcounts or counters of it are durable when it is handed out. */
+  allocate(at: number, length: number): Placement;
+  /**
+   * Makes whole units at the start of the range read as zeros without writing zeros, and returns how many bytes were
+   * done: 0 where the range begins inside a unit or holds no whole one. `unmap` also gives their space back.
+   */
+  zero(at: number, length: number, options: { readonly unmap: boolean }): number;
+  /** Publishes what is pending and returns when everything written before is durable. */
+  flush(): void;
+  /** Changes the guest size. New bytes read as zeros, also over a longer backing image. */
+  resize(size: number): void;
+  readonly snapshots?: SnapshotWriter;
+}
+
+/** Changing a format's internal snapshots. All or nothing, also across a crash; durable on return. */
+export interface SnapshotWriter {
+  create(name: Uint8Array, at: { readonly seconds: number; readonly nanoseconds: number }): Snapshot;
+  delete(id: string): void;
+  /** Makes the disk what it was, size included. What was written since is lost. */
+  apply(id: string): void;
+  rename(id: string, name: Uint8Array): void;
+}
