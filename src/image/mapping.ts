@@ -77,10 +77,10 @@ export interface MappedImageParts {
  * host read, and going down the chain where a layer has no say. Owns the layer and the backing image.
  */
 export class MappedImage implements Image {
-  readonly size: number;
   readonly blockSize: number;
   readonly info: ImageInfo;
   readonly backing: Image | undefined;
+  readonly writable = false;
   private readonly layer: Layer;
   private readonly backingIsBorrowed: boolean;
   private readonly source: SnapshotSource | undefined;
@@ -94,9 +94,13 @@ export class MappedImage implements Image {
     this.backingIsBorrowed = parts.backingIsBorrowed === true;
     this.source = parts.snapshots;
     this.unpackedBytes = parts.unpackedBytes;
-    this.size = this.layer.size;
     this.blockSize = this.layer.blockSize;
     this.info = this.layer.info;
+  }
+
+  /** Asked each time: a resize changes it. */
+  get size(): number {
+    return this.layer.size;
   }
 
   read(into: Uint8Array, at: number): void {
@@ -138,6 +142,40 @@ export class MappedImage implements Image {
 
   openVmState(id: string): Image {
     return this.derived((source) => source.vmState(id), undefined);
+  }
+
+  write(): void {
+    throw this.readOnly();
+  }
+
+  overwrite(): number {
+    throw this.readOnly();
+  }
+
+  zero(): void {
+    throw this.readOnly();
+  }
+
+  flush(): void {}
+
+  resize(): void {
+    throw this.readOnly();
+  }
+
+  createSnapshot(): Snapshot {
+    throw this.readOnly();
+  }
+
+  deleteSnapshot(): void {
+    throw this.readOnly();
+  }
+
+  applySnapshot(): void {
+    throw this.readOnly();
+  }
+
+  renameSnapshot(): void {
+    throw this.readOnly();
   }
 
   hostBytes(): number {
@@ -212,6 +250,10 @@ export class MappedImage implements Image {
       backingIsBorrowed: true,
       unpackedBytes: this.unpackedBytes,
     });
+  }
+
+  private readOnly(): ImgfsError {
+    return new ImgfsError('read-only', `the ${this.info.format} image is open read-only`);
   }
 
   private assertInside(at: number, length: number): void {
