@@ -1,21 +1,9 @@
 /** Turns a recipe of `samples.ts` into the bytes of a file: where everything lies, and how often it is used. */
 import { roundUp } from '../../lib/bits.js';
-import {
-  encodeBitmap,
-  encodeBitmapsExtension,
-  encodeCryptoExtension,
-  encodeExtensions,
-  encodeHeader,
-  encodeSnapshot,
-  encodeSnapshotExtra,
-  featureBits,
-  putEntry,
-  putPacked,
-  putRefcount,
-} from './encode.js';
-import type { RawExtension } from './extensions.js';
-import { AUTOCLEAR, COMPATIBLE, EXTENSION, HEADER_BYTES, INCOMPATIBLE, SUBCLUSTERS } from './layout.js';
+import { encodeBitmap, encodeSnapshot, encodeSnapshotExtra, putEntry, putPacked, putRefcount } from './encode.js';
+import { SUBCLUSTERS } from './layout.js';
 import type { SampleCluster, SampleImage } from './samples.js';
+import { sampleHeader } from './samples-header.js';
 
 /** A run of host clusters: contents (written last, when everything has its place) and how often it is used. */
 interface Piece {
@@ -82,7 +70,17 @@ class Plan {
     if (bitmaps !== undefined) bitmaps.directory.bytes = this.bitmapDirectory(bitmaps.table);
     this.fillPacked();
     this.fillRefcounts(refcounts);
-    header.bytes = this.header(active, snapshots, bitmaps?.directory, crypto, refcounts.table);
+    header.bytes = sampleHeader(recipe, {
+      l1At: active.l1.at,
+      l1Entries: active.l1Entries,
+      refcountTableAt: refcounts.table.at,
+      refcountTableClusters: refcounts.table.clusters,
+      snapshotsAt: snapshots?.at ?? 0,
+      ...(bitmaps === undefined
+        ? {}
+        : { bitmaps: { at: bitmaps.directory.at, bytes: bitmaps.directory.bytes.length } }),
+      ...(crypto === undefined ? {} : { crypto: { at: crypto.at, bytes: this.clusterSize } }),
+    });
     return {
       image: this.write(),
       l1At: active.l1.at,
@@ -280,82 +278,6 @@ class Plan {
         }
       }
     }
-  }
-
-  private header(
-    active: State,
-    snapshots: Piece | undefined,
-    bitmaps: Piece | undefined,
-    crypto: Piece | undefined,
-    refcountTable: Piece,
-  ): Buffer {
-    const { options, size } = this.recipe;
-    const version = options.version ?? 3;
-    const headerBytes = version === 2 ? HEADER_BYTES.version2 : (options.headerBytes ?? HEADER_BYTES.known);
-    const area = encodeExtensions(this.extensions(bitmaps, crypto));
-    const name = Buffer.from(options.backing?.name ?? '');
-    const into = Buffer.alloc(this.clusterSize);
-    const fields = encodeHeader({
-      version,
-      backingAt: name.length === 0 ? 0 : headerBytes + area.length,
-      backingBytes: name.length,
-      clusterBits: options.clusterBits ?? 16,
-      size,
-      cryptMethod: options.cryptMethod ?? 0,
-      l1Entries: active.l1Entries,
-      l1At: active.l1.at,
-      refcountTableAt: refcountTable.at,
-      refcountTableClusters: refcountTable.clusters,
-      snapshotCount: this.recipe.snapshots.length,
-      snapshotsAt: snapshots?.at ?? 0,
-      ...this.features(),
-      refcountOrder: Math.log2(this.refcountBits),
-      headerBytes,
-      compressionType: options.compression === 'zstd' ? 1 : 0,
-    });
-    into.set(fields);
-    if (headerBytes > HEADER_BYTES.known) into.fill(90, HEADER_BYTES.known, headerBytes);
-    into.set(area, headerBytes);
-    into.set(name, headerBytes + area.length);
-    return into;
-  }
-
-  private features() {
-    const { options } = this.recipe;
-    const bits = (...wanted: readonly (readonly [unknown, number])[]) =>
-      featureBits(...wanted.filter(([on]) => on === true).map(([, bit]) => bit));
-    return {
-      incompatible: bits(
-        [options.dirty, INCOMPATIBLE.dirty],
-        [options.corrupt, INCOMPATIBLE.corrupt],
-        [options.dataFile !== undefined, INCOMPATIBLE.dataFile],
-        [options.compression === 'zstd', INCOMPATIBLE.compressionType],
-        [options.extended, INCOMPATIBLE.extendedL2],
-      ),
-      compatible: bits([options.lazyRefcounts, COMPATIBLE.lazyRefcounts]),
-      autoclear: bits(
-        [(options.bitmaps ?? []).length > 0, AUTOCLEAR.bitmaps],
-        [options.dataFile?.raw, AUTOCLEAR.dataFileRaw],
-      ),
-    };
-  }
-
-  private extensions(bitmaps: Piece | undefined, crypto: Piece | undefined): RawExtension[] {
-    const { options } = this.recipe;
-    const found: RawExtension[] = [...(options.extensions ?? [])];
-    const format = options.backing?.format;
-    if (format !== undefined) found.push({ type: EXTENSION.backingFormat, data: Buffer.from(format) });
-    if (options.dataFile !== undefined) {
-      found.push({ type: EXTENSION.dataFile, data: Buffer.from(options.dataFile.name) });
-    }
-    if (bitmaps !== undefined) {
-      const claim = { count: options.bitmaps?.length ?? 0, bytes: bitmaps.bytes.length, at: bitmaps.at };
-      found.push({ type: EXTENSION.bitmaps, data: encodeBitmapsExtension(claim) });
-    }
-    if (crypto !== undefined) {
-      found.push({ type: EXTENSION.crypto, data: encodeCryptoExtension({ at: crypto.at, bytes: this.clusterSize }) });
-    }
-    return found;
   }
 
   private write(): Uint8Array {
