@@ -9,7 +9,6 @@ import {
   bodyFits,
   initOffer,
   MAX_DATA,
-  OPCODE,
   opcodeOf,
   putHeader,
   putInit,
@@ -18,6 +17,7 @@ import {
   REQUEST_HEADER,
 } from './layout.js';
 import { negotiate } from './negotiate.js';
+import { OPCODE } from './opcodes.js';
 
 const DEVICE = '/dev/fuse';
 const TYPE = 'fuse.imgfs';

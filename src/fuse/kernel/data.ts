@@ -3,18 +3,8 @@ import { constants } from 'node:os';
 import type { DataServer } from '../adapter.js';
 import type { Complaints } from '../complaints.js';
 import { errnoOf } from '../errno.js';
-import {
-  inodeOf,
-  MAX_DATA,
-  OPCODE,
-  offsetOf,
-  opcodeOf,
-  putHeader,
-  putSeek,
-  REPLY_HEADER,
-  seekWant,
-  sizeOf,
-} from './layout.js';
+import { inodeOf, MAX_DATA, offsetOf, opcodeOf, putHeader, putSeek, REPLY_HEADER, seekWant, sizeOf } from './layout.js';
+import { OPCODE } from './opcodes.js';
 
 const { EINVAL, EIO, ENXIO } = constants.errno;
 

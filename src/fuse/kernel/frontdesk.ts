@@ -13,9 +13,7 @@ import {
   inodeOf,
   lengthOf,
   nameOf,
-  OPCODE,
   offsetOf,
-  opcodeName,
   opcodeOf,
   opensForWriting,
   putAttributes,
@@ -28,6 +26,7 @@ import {
   sizeOf,
 } from './layout.js';
 import { isSilent } from './loop.js';
+import { OPCODE, opcodeName } from './opcodes.js';
 import { traceLine } from './trace.js';
 
 const { EINVAL, EIO, ENOENT, ENOSYS, ENOTTY, EROFS } = constants.errno;

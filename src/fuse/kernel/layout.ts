@@ -1,10 +1,11 @@
 /**
- * The wire of /dev/fuse: linux/fuse.h of protocol 7.23 and later, little-endian. Every offset, opcode and flag is
+ * The wire of /dev/fuse: linux/fuse.h of protocol 7.23 and later, little-endian. Every offset and flag is
  * here and only here. All functions are plain reads and writes at fixed places of a Buffer. A decoder may be called
  * only for a request that `bodyFits`; then no decoder throws, whatever the bytes.
  */
 import { isUtf8 } from 'node:buffer';
 import type { Attributes, NodeKind, Space } from '../adapter.js';
+import { OPCODE } from './opcodes.js';
 
 /** fuse_in_header: len u32 @0, opcode u32 @4, unique u64 @8, nodeid u64 @16, uid, gid, pid u32 @24. */
 export const REQUEST_HEADER = 40;
@@ -14,66 +15,6 @@ export const REPLY_HEADER = 16;
 export const MAX_DATA = 1048576;
 /** Room for the largest request: the kernel refuses to hand out any to a buffer smaller than it might need. */
 export const REQUEST_BYTES = MAX_DATA + 4096;
-
-export const OPCODE = {
-  LOOKUP: 1,
-  FORGET: 2,
-  GETATTR: 3,
-  SETATTR: 4,
-  READLINK: 5,
-  SYMLINK: 6,
-  MKNOD: 8,
-  MKDIR: 9,
-  UNLINK: 10,
-  RMDIR: 11,
-  RENAME: 12,
-  LINK: 13,
-  OPEN: 14,
-  READ: 15,
-  WRITE: 16,
-  STATFS: 17,
-  RELEASE: 18,
-  FSYNC: 20,
-  SETXATTR: 21,
-  GETXATTR: 22,
-  LISTXATTR: 23,
-  REMOVEXATTR: 24,
-  FLUSH: 25,
-  INIT: 26,
-  OPENDIR: 27,
-  READDIR: 28,
-  RELEASEDIR: 29,
-  FSYNCDIR: 30,
-  GETLK: 31,
-  SETLK: 32,
-  SETLKW: 33,
-  ACCESS: 34,
-  CREATE: 35,
-  INTERRUPT: 36,
-  BMAP: 37,
-  DESTROY: 38,
-  IOCTL: 39,
-  POLL: 40,
-  NOTIFY_REPLY: 41,
-  BATCH_FORGET: 42,
-  FALLOCATE: 43,
-  READDIRPLUS: 44,
-  RENAME2: 45,
-  LSEEK: 46,
-  COPY_FILE_RANGE: 47,
-  SETUPMAPPING: 48,
-  REMOVEMAPPING: 49,
-  SYNCFS: 50,
-  TMPFILE: 51,
-  STATX: 52,
-} as const;
-
-const OPCODE_NAMES = new Map<number, string>(Object.entries(OPCODE).map(([name, value]) => [value, name]));
-
-/** The kernel's name for an opcode, for the trace. */
-export function opcodeName(opcode: number): string {
-  return OPCODE_NAMES.get(opcode) ?? `opcode ${opcode}`;
-}
 
 /** INIT flags; those of FLAG2 travel in the second word, which counts only with INIT_EXT. */
 export const INIT_FLAG = {

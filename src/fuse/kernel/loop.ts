@@ -6,7 +6,6 @@ import {
   bodyFits,
   inodeOf,
   lengthOf,
-  OPCODE,
   opcodeOf,
   putHeader,
   REPLY_HEADER,
@@ -15,6 +14,7 @@ import {
   uniqueHigh,
   uniqueLow,
 } from './layout.js';
+import { OPCODE } from './opcodes.js';
 import { traceLine } from './trace.js';
 
 export interface Loop {

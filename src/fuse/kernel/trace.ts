@@ -5,14 +5,13 @@ import {
   errnoOfReply,
   inodeOf,
   nameOf,
-  OPCODE,
   offsetOf,
-  opcodeName,
   opcodeOf,
   REPLY_HEADER,
   seekWant,
   sizeOf,
 } from './layout.js';
+import { OPCODE, opcodeName } from './opcodes.js';
 
 const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]));
 

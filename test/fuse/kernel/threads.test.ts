@@ -77,6 +77,16 @@ print(s(0,os.SEEK_DATA),s(0,os.SEEK_HOLE),s(${DATA[0]![0]},os.SEEK_HOLE),s(${DAT
     await Promise.all(readers);
   });
 
+  it('outlives readers that are interrupted', async () => {
+    for (const signal of ['INT', 'KILL']) {
+      const start = performance.now();
+      const command = ['dd', `if=${path('slow.raw')}`, 'of=/dev/null', 'bs=4k', 'count=64', 'iflag=direct'];
+      await program('timeout', '-s', signal, '0.05', ...command);
+      expect(performance.now() - start, signal).to.be.below(50 + 4 * READ_MS);
+    }
+    expect((await program('stat', path('slow.raw'))).code).to.equal(0);
+  });
+
   it('lists a directory of many requests, each name once', async () => {
     const { stdout } = await program('ls', '-1U', path('many'));
     const names = stdout.toString().trimEnd().split('\n');

@@ -8,6 +8,7 @@ import { FrontDesk } from '../../../src/fuse/kernel/frontdesk.js';
 import * as layout from '../../../src/fuse/kernel/layout.js';
 import { dispatch, FORWARDED } from '../../../src/fuse/kernel/loop.js';
 import { negotiate } from '../../../src/fuse/kernel/negotiate.js';
+import { OPCODE } from '../../../src/fuse/kernel/opcodes.js';
 import { traceLine } from '../../../src/fuse/kernel/trace.js';
 import { ImgfsError } from '../../../src/lib/errors.js';
 import { scratch } from '../../support/scratch.js';
@@ -47,7 +48,7 @@ const pattern = (at: number, length: number): Buffer => {
 describe('kernel wire: decoding', () => {
   it('reads the fields of recorded requests', () => {
     const read = recorded('read');
-    expect(layout.opcodeOf(read)).to.equal(layout.OPCODE.READ);
+    expect(layout.opcodeOf(read)).to.equal(OPCODE.READ);
     expect(layout.inodeOf(read)).to.equal(INODES.big);
     expect([layout.offsetOf(read), layout.sizeOf(read)]).to.deep.equal([2 ** 32, 4096]);
     const lseek = recorded('lseek');
@@ -65,7 +66,7 @@ describe('kernel wire: decoding', () => {
 
   it('takes an INIT without the second word of flags, as kernels before 5.17 send it', () => {
     const old = recorded('init').subarray(0, 56);
-    expect(layout.bodyFits(layout.OPCODE.INIT, old.length)).to.equal(true);
+    expect(layout.bodyFits(OPCODE.INIT, old.length)).to.equal(true);
     expect(layout.initOffer(old).flags2).to.equal(0);
   });
 
@@ -256,7 +257,7 @@ describe('kernel requests without a kernel', () => {
   });
 
   it('leaves what needs no reply without one', () => {
-    for (const opcode of [layout.OPCODE.FORGET, layout.OPCODE.BATCH_FORGET, layout.OPCODE.NOTIFY_REPLY]) {
+    for (const opcode of [OPCODE.FORGET, OPCODE.BATCH_FORGET, OPCODE.NOTIFY_REPLY]) {
       const request = recorded('statfs');
       request.writeUInt32LE(opcode, 4);
       expect(reply(request)).to.equal(undefined);
