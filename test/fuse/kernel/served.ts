@@ -19,7 +19,7 @@ export const DATA: readonly (readonly [start: number, end: number])[] = [
   [40 * 2 ** 20, 40 * 2 ** 20 + 131072],
 ];
 export const ALLOCATED = DATA.reduce((sum, [start, end]) => sum + end - start, 0);
-export const READ_MS = 150;
+export const READ_MS = 500;
 export const OLD_SECONDS = -1_000_000;
 export const MANY = 1000;
 export const UTF8_NAME = 'gr\u00f6\u00dfe-\u{1f600}.raw';
