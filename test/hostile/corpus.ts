@@ -36,6 +36,9 @@ export function makePlace(directory: string): Place {
   return { home, secret, put, backed };
 }
 
+/** Paths that do not exist: an attempt to open one shows in a recording of system calls. */
+export const MARKS = { begin: '/imgfs-mark-begin', end: '/imgfs-mark-end' } as const;
+
 /** Names of other protocols and pseudo-protocols, as past attacks used them. */
 export const PROTOCOL_NAMES: Readonly<Record<string, readonly string[]>> = {
   'json-name': [

@@ -32,7 +32,8 @@ export interface Extensions {
 
 /**
  * The frames between `from` and `to` of the header cluster, up to the end marker. Every frame moves forward by at
- * least its own header, so the loop is bounded by the cluster. Throws `corrupt` for one that overruns the area.
+ * least its own header, so the loop is bounded by the cluster. Throws `corrupt` for one that overruns the area, and
+ * `limit` for too many.
  */
 export function splitExtensions(cluster: Buffer, from: number, to: number, name: string): RawExtension[] {
   const found: RawExtension[] = [];
@@ -41,6 +42,9 @@ export function splitExtensions(cluster: Buffer, from: number, to: number, name:
     if (type === EXTENSION.end) break;
     const data = at + EXTENSION_HEADER_BYTES;
     if (length > to - data) throw corrupt(`${name}: a header extension of ${length} bytes overruns the header`);
+    if (found.length === MAX.extensions) {
+      throw new ImgfsError('limit', `${name}: more than ${MAX.extensions} header extensions`);
+    }
     found.push({ type, data: cluster.subarray(data, data + length) });
     at = data + roundUp(length, 8);
   }
