@@ -5,7 +5,7 @@ IMGFS := $(NODE) dist/src/cli/main.js
 SOURCES := $(shell find src test bench scripts -name '*.ts' 2>/dev/null)
 PREFIX ?= /usr/local
 
-.PHONY: run test build check bench fuzz install clean
+.PHONY: run test build check bench fuzz readme install clean
 
 run: build
 	@sh scripts/setup.sh run
@@ -28,6 +28,10 @@ bench: build
 
 fuzz: build
 	@$(NODE) --enable-source-maps dist/test/fuzz/run.js
+
+# After a change to the formats.
+readme: build
+	@$(NODE) dist/scripts/readme.js
 
 # The program as a package of its own beneath PREFIX, with the names mount(8) looks for.
 install: build

@@ -1,0 +1,71 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import { expect } from 'chai';
+import { supportTable } from '../../src/cli/support-table.js';
+import { formats } from '../../src/formats/index.js';
+
+const ROOT = path.resolve(import.meta.dirname, '../../..');
+
+/** Every TypeScript source beneath a folder of the checkout. */
+function sources(...folders: readonly string[]): readonly string[] {
+  return folders.flatMap((folder) =>
+    fs
+      .readdirSync(path.join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => path.join(folder, name)),
+  );
+}
+
+function text(name: string): string {
+  return fs.readFileSync(path.join(ROOT, name), 'utf8');
+}
+
+/** Code without comments, strings and regular expressions' escapes: what a hexadecimal literal can stand in. */
+function code(name: string): string {
+  return text(name)
+    .replace(/\/\*[\s\S]*?\*\//g, '')
+    .replace(/\/\/.*$/gm, '')
+    .replace(/'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`/g, "''");
+}
+
+describe('rules of the house', () => {
+  it('source is ASCII only', () => {
+    const bad = sources('src', 'test', 'bench', 'scripts').filter((name) => /[^\n\r\t -~]/.test(text(name)));
+    expect(bad).to.deep.equal([]);
+  });
+
+  it('drivers decode on-disk bytes in layout.ts only: no hexadecimal literal elsewhere', () => {
+    const drivers = sources('src/formats').filter((name) => path.basename(name) !== 'layout.ts');
+    expect(drivers.filter((name) => /\b0x[0-9a-f]/i.test(code(name)))).to.deep.equal([]);
+  });
+
+  it('drivers import only storage, image, codec and lib', () => {
+    const allowed = /^(\.\/|\.\.\/layout\.js$|\.\.\/\.\.\/(storage|image|codec|lib)\/)/;
+    const drivers = sources('src/formats').filter((name) => path.dirname(name) !== 'src/formats');
+    const bad = drivers.flatMap((name) =>
+      [...text(name).matchAll(/^import [^;]*?from '([^']+)';$/gm)]
+        .map((match) => match[1] ?? '')
+        .filter((from) => from !== 'lru-cache' && !allowed.test(from))
+        .map((from) => `${name} imports ${from}`),
+    );
+    expect(bad).to.deep.equal([]);
+  });
+
+  it('the FFI is loaded in one file', () => {
+    expect(sources('src').filter((name) => text(name).includes("'koffi'"))).to.deep.equal(['src/lib/libc.ts']);
+  });
+
+  it('no dependency needs an install script', () => {
+    const lock = JSON.parse(text('package-lock.json')) as { packages: Record<string, { hasInstallScript?: boolean }> };
+    const scripted = Object.entries(lock.packages).filter(([, entry]) => entry.hasInstallScript === true);
+    // These ship their binaries in the package; their script only builds where there is none.
+    const known = ['node_modules/fuse-native', 'node_modules/koffi'];
+    expect(scripted.map(([name]) => name).filter((name) => !known.includes(name))).to.deep.equal([]);
+  });
+});
+
+describe('the README', () => {
+  it('has the support table that the formats give', () => {
+    expect(text('README.md')).to.include(supportTable(formats));
+  });
+});
