@@ -31,6 +31,8 @@ const CLAIMS: Readonly<Record<Sharing, Claim>> = {
 /** Host file systems without such locks answer one of these. */
 const NO_LOCKS = new Set(['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL']);
 
+type LockCalls = Pick<Libc, 'lockShared' | 'unlock' | 'isLockedByOther'>;
+
 export interface LockRequest {
   readonly fd: number;
   /** The resolved path, to find who else has it open. */
@@ -45,8 +47,7 @@ export interface LockRequest {
  * Takes a reader's locks on a file, before anything in it is believed. They end with the descriptor.
  * Lock first, then test: of two racing openers both may fail, never both succeed. Throws `locked`, naming the holder.
  */
-export function lockForReading(request: LockRequest): void {
-  const calls = libc();
+export function lockForReading(request: LockRequest, calls: LockCalls | undefined = libc()): void {
   if (calls === undefined) {
     request.warn(`locks on ${request.name} are not checked: the FFI (koffi) cannot be loaded`);
     return;
@@ -60,7 +61,7 @@ export function lockForReading(request: LockRequest): void {
   }
 }
 
-function claim(calls: Libc, request: LockRequest, wanted: Claim): void {
+function claim(calls: LockCalls, request: LockRequest, wanted: Claim): void {
   const bytes = [...wanted.use.map((bit) => USED + bit), ...wanted.unshare.map((bit) => UNSHARED + bit)];
   const taken: number[] = [];
   try {
