@@ -98,6 +98,11 @@ export interface Image {
   overwrite(from: Uint8Array, at: number): number;
   /** Makes the range read as zeros. `unmap` allows giving its space back to the image and the host. */
   zero(at: number, length: number, options: { readonly unmap: boolean }): void;
+  /**
+   * Lets tables catch up with what was written where that waits for a flush: called about once a second while an
+   * image is in use, it bounds what a killed process can lose. No promise of durability.
+   */
+  publish(): void;
   /** Returns when everything written before is durable. After a failure every later write and flush fails too. */
   flush(): void;
   /** Changes the guest size. Throws `unsupported` where the format cannot. */

@@ -1,7 +1,10 @@
 import { LRUCache } from 'lru-cache';
 import { ImgfsError } from '../lib/errors.js';
 import { readPadded, type Storage } from '../storage/storage.js';
+import type { Health } from './health.js';
 import type { Extent, Image, ImageInfo, Snapshot } from './image.js';
+import type { LayerWriter, SnapshotWriter } from './writer.js';
+import { WritePath, type WrittenDisk } from './writing.js';
 
 /** A unit of the guest disk that is stored compressed and can only be had as a whole. */
 export interface PackedUnit {
@@ -42,7 +45,8 @@ export type Mapping =
 
 /**
  * What a driver provides: one layer of an opened image, without its backing. It never reads guest data itself.
- * `map` is called with 0 <= at < size and 1 <= length <= size - at.
+ * `map` is called with 0 <= at < size and 1 <= length <= size - at; where the layer can be written, also for the rest
+ * of the unit that holds the disk's end, and for what `reach` was called for.
  */
 export interface Layer {
   readonly size: number;
@@ -68,6 +72,8 @@ export interface MappedImageParts {
   /** The backing image belongs to somebody else, who outlives this image. */
   readonly backingIsBorrowed?: boolean;
   readonly snapshots?: SnapshotSource | undefined;
+  /** Set where the layer can be changed. */
+  readonly writing?: { readonly writer: LayerWriter; readonly health: Health } | undefined;
   /** Bytes of unpacked units to keep. */
   readonly unpackedBytes: number;
 }
@@ -80,12 +86,12 @@ export class MappedImage implements Image {
   readonly blockSize: number;
   readonly info: ImageInfo;
   readonly backing: Image | undefined;
-  readonly writable = false;
   private readonly layer: Layer;
   private readonly backingIsBorrowed: boolean;
   private readonly source: SnapshotSource | undefined;
   private readonly unpackedBytes: number;
   private unpacked: LRUCache<number, Uint8Array> | undefined;
+  private readonly writing: WritePath | undefined;
   private open = true;
 
   constructor(parts: MappedImageParts) {
@@ -96,6 +102,11 @@ export class MappedImage implements Image {
     this.unpackedBytes = parts.unpackedBytes;
     this.blockSize = this.layer.blockSize;
     this.info = this.layer.info;
+    this.writing = parts.writing && new WritePath(this.forWriting(), parts.writing.writer, parts.writing.health);
+  }
+
+  get writable(): boolean {
+    return this.writing !== undefined;
   }
 
   /** Asked each time: a resize changes it. */
@@ -104,8 +115,12 @@ export class MappedImage implements Image {
   }
 
   read(into: Uint8Array, at: number): void {
+    this.assertInside(at, into.length);
+    this.readUnchecked(into, at);
+  }
+
+  private readUnchecked(into: Uint8Array, at: number): void {
     const length = into.length;
-    this.assertInside(at, length);
     let done = 0;
     while (done < length) {
       const mapping = this.layer.map(at + done, length - done);
@@ -144,38 +159,50 @@ export class MappedImage implements Image {
     return this.derived((source) => source.vmState(id), undefined);
   }
 
-  write(): void {
-    throw this.readOnly();
+  write(from: Uint8Array, at: number): void {
+    this.assertInside(at, from.length);
+    this.changes().write(from, at);
   }
 
-  overwrite(): number {
-    throw this.readOnly();
+  overwrite(from: Uint8Array, at: number): number {
+    this.assertInside(at, from.length);
+    return this.changes().overwrite(from, at);
   }
 
-  zero(): void {
-    throw this.readOnly();
+  zero(at: number, length: number, options: { readonly unmap: boolean }): void {
+    this.assertInside(at, length);
+    this.changes().zero(at, length, options);
   }
 
-  flush(): void {}
-
-  resize(): void {
-    throw this.readOnly();
+  publish(): void {
+    if (this.writing?.health.sound === true) this.writing.writer.publish();
   }
 
-  createSnapshot(): Snapshot {
-    throw this.readOnly();
+  flush(): void {
+    this.writing?.flush();
   }
 
-  deleteSnapshot(): void {
-    throw this.readOnly();
+  resize(size: number): void {
+    if (!Number.isSafeInteger(size) || size < 0) throw new RangeError(`${size} is not a size`);
+    this.changes().resize(size);
   }
 
-  applySnapshot(): void {
-    throw this.readOnly();
+  createSnapshot(name: Uint8Array): Snapshot {
+    const now = Date.now();
+    const at = { seconds: Math.floor(now / 1000), nanoseconds: (now % 1000) * 1_000_000 };
+    return this.snapshotChanges().create(name, at);
   }
 
-  renameSnapshot(): void {
-    throw this.readOnly();
+  deleteSnapshot(id: string): void {
+    this.snapshotChanges().delete(id);
+  }
+
+  applySnapshot(id: string): void {
+    this.snapshotChanges().apply(id);
+  }
+
+  renameSnapshot(id: string, name: Uint8Array): void {
+    this.snapshotChanges().rename(id, name);
   }
 
   hostBytes(): number {
@@ -186,8 +213,12 @@ export class MappedImage implements Image {
     if (!this.open) return;
     this.open = false;
     this.unpacked?.clear();
-    this.layer.close();
-    if (!this.backingIsBorrowed) this.backing?.close();
+    try {
+      this.writing?.finish();
+    } finally {
+      this.layer.close();
+      if (!this.backingIsBorrowed) this.backing?.close();
+    }
   }
 
   /** Reads `first` and every mapping that continues it in the same storage with one host read. */
@@ -252,8 +283,52 @@ export class MappedImage implements Image {
     });
   }
 
-  private readOnly(): ImgfsError {
-    return new ImgfsError('read-only', `the ${this.info.format} image is open read-only`);
+  /** The reading side as the write path sees it: it also asks about the rest of the last unit, past the end. */
+  private forWriting(): WrittenDisk {
+    const { layer, backing } = this;
+    return {
+      get size() {
+        return layer.size;
+      },
+      blockSize: layer.blockSize,
+      get backingSize() {
+        return backing?.size ?? 0;
+      },
+      map: (at, length) => layer.map(at, length),
+      read: (into, at) => this.readUnchecked(into, at),
+      readsAsZeros: (at, length) => this.readsAsZeros(at, length),
+    };
+  }
+
+  private readsAsZeros(at: number, length: number): boolean {
+    const end = at + length;
+    for (let here = at; here < end; ) {
+      const mapping = this.layer.map(here, end - here);
+      let known = mapping.length;
+      if (mapping.kind === 'hole' && this.backing !== undefined && here < this.backing.size) {
+        const below = this.backing.extent(here, Math.min(known, this.backing.size - here));
+        if (!below.zero) return false;
+        known = below.length;
+      } else if (mapping.kind !== 'zero' && mapping.kind !== 'hole') return false;
+      here += known;
+    }
+    return true;
+  }
+
+  private changes(): WritePath {
+    if (this.writing === undefined) {
+      throw new ImgfsError('read-only', `the ${this.info.format} image is open read-only`);
+    }
+    return this.writing;
+  }
+
+  private snapshotChanges(): SnapshotWriter {
+    const { writer, health } = this.changes();
+    health.assertSound();
+    if (writer.snapshots === undefined) {
+      throw new ImgfsError('unsupported', `${this.info.format} images have no snapshots`);
+    }
+    return writer.snapshots;
   }
 
   private assertInside(at: number, length: number): void {

@@ -7,13 +7,15 @@
  * stamp is the one it was loaded under. A thread that dies holding the lock must end the process.
  */
 
-/** Words of the buffer: lock state, waiting writers, then stamps. */
+/** Words of the buffer: lock state, waiting writers, whether the image is damaged, then stamps. */
 const STATE = 0;
 const WAITING = 1;
-const FIRST_STAMP = 2;
+const DAMAGED = 2;
+const FIRST_STAMP = 4;
 
-const STAMPS = 4094;
-const CELLS = 1024;
+const STAMPS = 4092;
+/** How many numbers a driver has for itself. */
+export const CELLS = 4096;
 const STAMP_BYTES = (FIRST_STAMP + STAMPS) * 4;
 
 /** Lock state: number of readers, or this. */
@@ -59,6 +61,15 @@ export class Sharing {
   unlockExclusive(): void {
     Atomics.store(this.words, STATE, 0);
     Atomics.notify(this.words, STATE);
+  }
+
+  /** Ends all changes in every thread, for good. May be called under either lock. */
+  markDamaged(): void {
+    Atomics.store(this.words, DAMAGED, 1);
+  }
+
+  get damaged(): boolean {
+    return Atomics.load(this.words, DAMAGED) !== 0;
   }
 
   /** The version of whatever a driver keeps under `key`; different keys may share one stamp. */

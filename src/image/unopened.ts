@@ -48,6 +48,7 @@ export function unopenedImage(reference: Reference): Image {
     write: refuse,
     overwrite: refuse,
     zero: refuse,
+    publish: refuse,
     flush: refuse,
     resize: refuse,
     createSnapshot: refuse,

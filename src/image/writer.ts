@@ -16,8 +16,9 @@ export interface Placement {
   readonly fresh: boolean;
   /**
    * Makes the guest range lie here. Called after its bytes were written. `barrier` says that they must be durable
-   * before any table points at them, because old content was copied along or the host range held something else: the
-   * driver then keeps the mapping pending and publishes it, with others, after one flush.
+   * before any table points at them, because old content was copied along or replaced, or the host range held
+   * something else: the driver then keeps the mapping pending and publishes it, with others, after one flush.
+   * When it throws, the run was given back or set aside already: `abandon` is not called then.
    */
   commit(barrier: boolean): void;
   /** Gives the run back: writing there failed. */
@@ -26,10 +27,13 @@ export interface Placement {
 
 /**
  * What a driver adds to a layer that can be written. Bytes that already lie in the layer's own space are not its
- * business: mappings marked `ours` are overwritten in place. Every method is called under the exclusive lock where an
- * image is shared between threads. All throw ImgfsError (`no-space`, `io`, `corrupt`), leaving tables as they were.
+ * business: mappings marked `ours` are overwritten in place. Every method but `guard` is called under the exclusive
+ * lock where an image is shared between threads. All throw ImgfsError (`no-space`, `io`, `corrupt`), leaving tables
+ * as they were.
  */
 export interface LayerWriter {
+  /** Called before bytes are overwritten in place. Throws `corrupt` where they would land on one of the tables. */
+  guard(storage: Storage, offset: number, length: number): void;
   /** Space for the range, or for its first part. Refcounts or counters of it are durable when it is handed out. */
   allocate(at: number, length: number): Placement;
   /**
@@ -37,10 +41,19 @@ export interface LayerWriter {
    * done: 0 where the range begins inside a unit or holds no whole one. `unmap` also gives their space back.
    */
   zero(at: number, length: number, options: { readonly unmap: boolean }): number;
+  /** Publishes what is pending, where something is. What it may cost is bounded, so it is called once a second. */
+  publish(): void;
   /** Publishes what is pending and returns when everything written before is durable. */
   flush(): void;
-  /** Changes the guest size. New bytes read as zeros, also over a longer backing image. */
+  /**
+   * Makes the tables large enough for a disk of `size` bytes without changing its size, so that what lies between
+   * can be made to read as zeros first. Also the first check that the format can have that size.
+   */
+  reach(size: number): void;
+  /** Changes the guest size; durable on return. Never beyond what `reach` was called for. */
   resize(size: number): void;
+  /** The last call: publishes what is pending, gives back what was reserved, and flushes. */
+  finish(): void;
   readonly snapshots?: SnapshotWriter;
 }
 

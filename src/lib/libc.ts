@@ -48,6 +48,8 @@ export interface Libc {
   seekHole(fd: number, at: number): number;
   /** lseek(2) with SEEK_END: the length of a file or block device. */
   seekEnd(fd: number): number;
+  /** fallocate(2), PUNCH_HOLE and KEEP_SIZE. False where the file system or device has no holes, or not this small. */
+  punchHole(fd: number, at: number, length: number): boolean;
   /** Takes (or drops) a shared open-file-description lock on one byte. False when another holder forbids it. */
   lockShared(fd: number, byte: number): boolean;
   unlock(fd: number, byte: number): void;
@@ -75,6 +77,7 @@ interface Koffi {
 
 const SYS_OPENAT2 = 437;
 const SEEK = { END: 2, DATA: 3, HOLE: 4 } as const;
+const FALLOCATE_PUNCH = 0x01 + 0x02;
 const FCNTL = { OFD_GETLK: 36, OFD_SETLK: 37 } as const;
 const LOCK_TYPE = { READ: 0, WRITE: 1, NONE: 2 } as const;
 const AF_UNIX = 1;
@@ -82,7 +85,8 @@ const SOCK_STREAM_CLOEXEC = 1 + 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
-const { EINTR, EAGAIN, EACCES, ENXIO } = os.errno;
+const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP } = os.errno;
+const CANNOT_PUNCH: readonly number[] = [EOPNOTSUPP, ENOSYS, ENODEV, EINVAL];
 
 let loaded: Libc | null | undefined;
 
@@ -134,6 +138,7 @@ function bind(koffi: Koffi): Libc {
     open: native('int open(const char *path, int flags, int mode)'),
     syscall: native('long syscall(long number, long a, const char *b, void *c, long d)'),
     lseek: native('int64 lseek(int fd, int64 offset, int whence)'),
+    fallocate: native('int fallocate(int fd, int mode, int64 offset, int64 length)'),
     fcntl: native('int fcntl(int fd, int command, void *lock)'),
     mount: native(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
@@ -171,6 +176,14 @@ function bind(koffi: Koffi): Libc {
     },
     seekHole: (fd, at) => check('lseek', () => calls.lseek(fd, at, SEEK.HOLE)),
     seekEnd: (fd) => check('lseek', () => calls.lseek(fd, 0, SEEK.END)),
+    punchHole(fd, at, length) {
+      for (;;) {
+        if (calls.fallocate(fd, FALLOCATE_PUNCH, at, length) === 0) return true;
+        const errno = koffi.errno();
+        if (CANNOT_PUNCH.includes(errno)) return false;
+        if (errno !== EINTR) throw new SystemCallError('fallocate', errno);
+      }
+    },
     lockShared(fd, byte) {
       if (calls.fcntl(fd, FCNTL.OFD_SETLK, flock(LOCK_TYPE.READ, byte)) === 0) return true;
       const errno = koffi.errno();

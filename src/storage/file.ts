@@ -87,10 +87,17 @@ export class FileStorage implements Storage {
     }
   }
 
+  /** Punches a hole; where the file system has none (or not of this size), zeros are written. */
   discard(at: number, length: number): void {
     this.assertHealthy();
     const within = Math.min(length, this.size() - at);
-    const zeros = Buffer.alloc(Math.max(0, Math.min(within, DISCARD_STEP)));
+    if (within <= 0) return;
+    try {
+      if (libc()?.punchHole(this.fd, at, within) === true) return;
+    } catch (error) {
+      throw hostError(`cannot punch ${this.name}`, error);
+    }
+    const zeros = Buffer.alloc(Math.min(within, DISCARD_STEP));
     for (let done = 0; done < within; done += zeros.length) {
       this.write(zeros.subarray(0, Math.min(zeros.length, within - done)), at + done);
     }

@@ -1,31 +1,23 @@
 import type { ImageFormat } from '../../image/format.js';
-import { type Layer, MappedImage } from '../../image/mapping.js';
-import type { Storage } from '../../storage/storage.js';
+import { Health } from '../../image/health.js';
+import { MappedImage } from '../../image/mapping.js';
+import { RawLayer } from './layer.js';
+import { RawWriter } from './writer.js';
 
 /** A file or device whose bytes are the disk. It never probes true: it is what remains when nothing else claims. */
 export const raw: ImageFormat = {
   kind: 'image',
   name: 'raw',
   summary: 'flat file or block device, of any length',
-  extensions: ['.raw', '.dd', '.iso'],
-  can: { write: false, create: false, snapshots: false, resize: false },
+  extensions: ['.raw', '.dd'],
+  can: { write: true, create: false, snapshots: false, resize: true },
   probe: () => false,
-  open: (storage, context) =>
-    new MappedImage({ layer: rawLayer(storage), unpackedBytes: context.limits.unpackedBytes }),
+  open(storage, context) {
+    const layer = new RawLayer(storage, context.writable, context.sharing);
+    const health = new Health(context.sharing);
+    const writing = context.writable
+      ? { writer: new RawWriter(storage, layer, health, context.sharing), health }
+      : undefined;
+    return new MappedImage({ layer, writing, unpackedBytes: context.limits.unpackedBytes });
+  },
 };
-
-/** One mapping for the whole disk. Only a map of it asks the host for holes: a read never needs to know. */
-function rawLayer(storage: Storage): Layer {
-  return {
-    size: storage.size(),
-    blockSize: 4096,
-    info: { format: 'raw', dirty: false, encrypted: false, compressed: false },
-    map: (at, length) => ({ kind: 'data', length, storage, offset: at }),
-    mapInDetail(at, length) {
-      const run = storage.extent(at);
-      return { kind: run.data ? 'data' : 'zero', length: Math.min(run.length, length), storage, offset: at };
-    },
-    hostBytes: () => storage.allocated(),
-    close: () => storage.close(),
-  };
-}

@@ -1,0 +1,151 @@
+import { roundUp } from '../lib/bits.js';
+import type { Health } from './health.js';
+import type { Mapping } from './mapping.js';
+import type { LayerWriter, Placement } from './writer.js';
+
+/** What writing asks of the reading side of the same image. Ranges may reach past the end of the disk. */
+export interface WrittenDisk {
+  readonly size: number;
+  /** The unit the layer allocates in. */
+  readonly blockSize: number;
+  /** Where the backing image ends, 0 without one: beyond it, what the layer has no say about reads as zeros. */
+  readonly backingSize: number;
+  map(at: number, length: number): Mapping;
+  /** The present content; zeros past the end of the disk. */
+  read(into: Uint8Array, at: number): void;
+  /** Whether the range is known to read as zeros, by the tables alone. */
+  readsAsZeros(at: number, length: number): boolean;
+}
+
+/** At most this much goes into one placement, so that the buffer for copied content stays small. */
+const MAX_PLACEMENT = 4 * 1024 * 1024;
+const MAX_ZEROS = 1024 * 1024;
+const ZEROS = new Uint8Array(MAX_ZEROS);
+
+/**
+ * The one write path of every format: overwrites in place what the layer owns, and has the driver place the rest,
+ * carrying old content along where a unit is not wholly replaced. The order that makes this safe is the driver's
+ * `commit`; what must be known for it (was anything copied or replaced, was the place fresh) is decided here.
+ */
+export class WritePath {
+  private scratch = new Uint8Array();
+
+  constructor(
+    private readonly disk: WrittenDisk,
+    readonly writer: LayerWriter,
+    readonly health: Health,
+  ) {}
+
+  /** The bytes at the start of `from` that could be overwritten in place; changes no table. */
+  overwrite(from: Uint8Array, at: number): number {
+    this.health.assertSound();
+    let done = 0;
+    while (done < from.length) {
+      const mapping = this.disk.map(at + done, from.length - done);
+      if (mapping.kind !== 'data' || mapping.ours !== true) break;
+      const { storage, offset } = mapping;
+      let run = mapping.length;
+      // Neighbours that continue it on the host go into the same host write.
+      while (done + run < from.length) {
+        const next = this.disk.map(at + done + run, from.length - done - run);
+        if (next.kind !== 'data' || next.ours !== true) break;
+        if (next.storage !== storage || next.offset !== offset + run) break;
+        run += next.length;
+      }
+      this.writer.guard(storage, offset, run);
+      storage.write(run === from.length ? from : from.subarray(done, done + run), offset);
+      done += run;
+    }
+    return done;
+  }
+
+  write(from: Uint8Array, at: number): void {
+    for (let done = 0; ; ) {
+      const rest = done === 0 ? from : from.subarray(done);
+      done += this.overwrite(rest, at + done);
+      if (done >= from.length) return;
+      done += this.place(from.subarray(done, done + MAX_PLACEMENT), at + done);
+    }
+  }
+
+  /** Zeros without writing them where the format can say so; written zeros for what remains of units. */
+  zero(at: number, length: number, options: { readonly unmap: boolean }): void {
+    this.health.assertSound();
+    const { blockSize } = this.disk;
+    const end = at + length;
+    for (let here = at; here < end; ) {
+      const done = this.writer.zero(here, end - here, options);
+      here += done;
+      if (done > 0) continue;
+      const step = Math.min(end, roundUp(here + 1, blockSize)) - here;
+      this.clear(here, step);
+      here += step;
+    }
+  }
+
+  flush(): void {
+    this.health.assertSound();
+    this.writer.flush();
+  }
+
+  /**
+   * A larger disk must not show what lies behind its old end: the rest of the last unit (another program may have
+   * left bytes there) and the backing image where that is longer. Both are made zeros, durably, before the size says
+   * that they belong to the disk.
+   */
+  resize(size: number): void {
+    this.health.assertSound();
+    const old = this.disk.size;
+    if (size > old) {
+      this.writer.reach(size);
+      const end = Math.min(size, Math.max(roundUp(old, this.disk.blockSize), this.disk.backingSize));
+      if (end > old) this.zero(old, end - old, { unmap: false });
+    }
+    this.writer.flush();
+    if (size !== old) this.writer.resize(size);
+  }
+
+  /** Nothing more can be changed after this. A damaged image is left as it is. */
+  finish(): void {
+    if (this.health.sound) this.writer.finish();
+  }
+
+  /** Writes zeros, in steps, where the tables do not say already that zeros are read. */
+  private clear(at: number, length: number): void {
+    for (let done = 0; done < length; done += MAX_ZEROS) {
+      const step = Math.min(MAX_ZEROS, length - done);
+      if (!this.disk.readsAsZeros(at + done, step)) this.write(ZEROS.subarray(0, step), at + done);
+    }
+  }
+
+  /** Puts the beginning of `from` into new space. Returns how many of its bytes. */
+  private place(from: Uint8Array, at: number): number {
+    const placement = this.writer.allocate(at, from.length);
+    const head = at - placement.start;
+    const data = from.subarray(0, Math.min(from.length, placement.length - head));
+    // Where the guest reads zeros now and the host reads zeros too, no crash can show anything but old or new bytes.
+    // Everywhere else, replaced bytes included, a table that points here too early would show neither.
+    const harmless = placement.fresh && this.disk.readsAsZeros(placement.start, placement.length);
+    try {
+      if (harmless) placement.storage.write(data, placement.offset + head);
+      else placement.storage.write(this.withOldContent(placement, data, head), placement.offset);
+    } catch (error) {
+      placement.abandon();
+      throw error;
+    }
+    placement.commit(!harmless);
+    return data.length;
+  }
+
+  /** The placement's whole content: `data` at `head`, what the guest reads now around it. */
+  private withOldContent({ start, length }: Placement, data: Uint8Array, head: number): Uint8Array {
+    if (data.length === length) return data;
+    if (this.scratch.length < length) this.scratch = new Uint8Array(length);
+    const whole = this.scratch.subarray(0, length);
+    const tail = head + data.length;
+    if (head > 0) this.disk.read(whole.subarray(0, head), start);
+    whole.set(data, head);
+    if (tail < length) this.disk.read(whole.subarray(tail), start + tail);
+    return whole;
+  }
+}
