@@ -9,7 +9,7 @@ export const raw: ImageFormat = {
   kind: 'image',
   name: 'raw',
   summary: 'flat file or block device, of any length',
-  extensions: ['.raw', '.dd'],
+  extensions: ['.raw', '.dd', '.iso'],
   can: { write: true, create: false, snapshots: false, resize: true },
   probe: () => false,
   open(storage, context) {
