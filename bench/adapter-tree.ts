@@ -4,6 +4,7 @@
  */
 import { openSync, readSync } from 'node:fs';
 import { type Attributes, type Ino, ROOT, type Served } from '../src/fuse/adapter.js';
+import { readOnlyData, readOnlyNames } from '../src/fuse/read-only.js';
 
 const SIZE = 2 ** 30;
 const FILES = new Map<string, Ino>([
@@ -28,6 +29,7 @@ export function fakeServed(): Served {
       entries: () => [...FILES].map(([name, ino]) => ({ ino, name, kind: 'file' })),
       open: () => ({ keepCache: false, directIo: false }),
       release() {},
+      ...readOnlyNames,
       space: () => ({ blockSize: 65536, total: SIZE, free: 0, files: 2 }),
     },
     data: openData(),
@@ -45,5 +47,6 @@ export function openData(): Served['data'] {
       return Math.max(0, Math.min(into.length, SIZE - at));
     },
     seek: () => undefined,
+    ...readOnlyData,
   };
 }

@@ -48,7 +48,7 @@ export interface Space {
 export interface OpenReply {
   /** The kernel may keep cached pages from earlier opens. */
   readonly keepCache: boolean;
-  /** Reads bypass the page cache: for files whose content is made anew and may change its size. */
+  /** Reads bypass the page cache: for files that change other than by writes to them. */
   readonly directIo: boolean;
 }
 
@@ -63,9 +63,17 @@ export interface NameServer {
   entries(directory: Ino): readonly DirectoryEntry[];
   /** `writable` when the file is opened for writing in any way. */
   open(ino: Ino, writable: boolean): OpenReply;
-  /** The last use of one `open` has ended. */
+  /** The last use of one `open` or `create` has ended. */
   release(ino: Ino): void;
   space(): Space;
+  /** Changes a file's size. Throws `refused` where that would lose bytes, `unsupported` where it cannot be done. */
+  resize(ino: Ino, size: number): void;
+  /** Makes a file and opens it. Throws `exists`, and `usage` for a name that cannot be one. */
+  create(parent: Ino, name: string): Ino;
+  /** Throws `busy` while the file is open. */
+  remove(parent: Ino, name: string): void;
+  /** Throws `exists` where the new name is taken, `busy` while the file is open. */
+  rename(parent: Ino, name: string, newParent: Ino, newName: string): void;
 }
 
 /** Data: bytes of the files. Called on whichever thread received the request. */
@@ -76,6 +84,20 @@ export interface DataServer {
   read(ino: Ino, into: Uint8Array, at: number): number;
   /** The next data or hole at or after `at`, as lseek(2) has it; undefined stands for ENXIO. */
   seek(ino: Ino, at: number, want: 'data' | 'hole'): number | undefined;
+  /**
+   * Writes `from` at `at` and returns the bytes taken: fewer only where the file ends, which no write moves. Throws
+   * `no-space` when there is nothing to take, `read-only`.
+   */
+  write(ino: Ino, from: Uint8Array, at: number): number;
+  /**
+   * Makes the range read as zeros, as far as the file goes, and returns the bytes done. `unmap` gives their space
+   * back.
+   */
+  zero(ino: Ino, at: number, length: number, options: { readonly unmap: boolean }): number;
+  /** Returns when all that was written is durable. */
+  flush(ino: Ino): void;
+  /** At a close: throws when something written is known to be lost. Promises nothing about durability. */
+  verify(ino: Ino): void;
 }
 
 /** Where and how to attach. The caller has checked the mountpoint and cleaned up a dead mount of ours on it. */
@@ -87,6 +109,8 @@ export interface MountRequest {
   readonly source: string;
   readonly allowOther: boolean;
   readonly readOnly: boolean;
+  /** The kernel may keep written bytes and send them later: fewer and larger writes, errors only at fsync and close. */
+  readonly writebackCache: boolean;
   /** One line per request, through `log`. */
   readonly trace: boolean;
   readonly log: (message: string) => void;
@@ -120,8 +144,12 @@ export interface Session {
 export interface AdapterAbilities {
   /** SEEK_HOLE and SEEK_DATA reach us. */
   readonly seeksHoles: boolean;
-  /** Largest read request in bytes. */
+  /** Punching holes and zeroing ranges reach us. */
+  readonly punchesHoles: boolean;
+  /** Largest read or write request in bytes. */
   readonly requestBytes: number;
+  /** The kernel's writeback cache can be had. */
+  readonly writebackCache: boolean;
   /** A regular file can be the mountpoint. */
   readonly fileMountpoint: boolean;
   /** Requests are served by several threads. */

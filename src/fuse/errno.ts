@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { ImgfsError, type Reason } from '../lib/errors.js';
 
-const { EACCES, EBUSY, EFBIG, EINVAL, EIO, ENOENT, ENOSPC, EOPNOTSUPP, EROFS } = constants.errno;
+const { EACCES, EBUSY, EEXIST, EFBIG, EINVAL, EIO, ENOENT, ENOSPC, EOPNOTSUPP, EPERM, EROFS } = constants.errno;
 
 /** What a program that uses the mount is told; complete by type, so a new reason cannot be forgotten. */
 const ERRNOS: Readonly<Record<Reason, number>> = {
@@ -11,11 +11,12 @@ const ERRNOS: Readonly<Record<Reason, number>> = {
   system: EIO,
   unsupported: EOPNOTSUPP,
   limit: EFBIG,
-  refused: EACCES,
+  refused: EPERM,
   permission: EACCES,
   locked: EBUSY,
   busy: EBUSY,
   missing: ENOENT,
+  exists: EEXIST,
   'read-only': EROFS,
   'no-space': ENOSPC,
   usage: EINVAL,

@@ -4,7 +4,7 @@
  * - `corrupt`: the image contradicts its own format. `truncated`: it ends before a table it needs.
  * - `unsupported`: valid, but not something imgfs can read (yet). `limit`: larger than a documented limit.
  * - `refused`: policy says no (an outside reference, an ambiguous probe). `locked`: another process uses it.
- * - `missing`, `permission`, `read-only`, `no-space`, `io`: what the host answered.
+ * - `missing`, `exists`, `permission`, `read-only`, `no-space`, `io`: what the host answered.
  * - `busy`: in use by us or through us. `usage`: the command line is wrong. `system`: the machine lacks something.
  */
 export type Reason =
@@ -15,6 +15,7 @@ export type Reason =
   | 'refused'
   | 'locked'
   | 'missing'
+  | 'exists'
   | 'permission'
   | 'read-only'
   | 'no-space'

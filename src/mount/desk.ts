@@ -8,6 +8,7 @@ import type {
   OpenReply,
   Space,
 } from '../fuse/adapter.js';
+import { readOnlyNames } from '../fuse/read-only.js';
 import { allocatedBytes } from '../image/allocated.js';
 import { ImgfsError } from '../lib/errors.js';
 import type { Tree, TreeNode } from '../tree/tree.js';
@@ -80,6 +81,11 @@ export class FrontDesk implements NameServer, DataServer {
 
   release(): void {}
 
+  readonly resize = readOnlyNames.resize;
+  readonly create = readOnlyNames.create;
+  readonly remove = readOnlyNames.remove;
+  readonly rename = readOnlyNames.rename;
+
   space(): Space {
     return { blockSize: this.parts.blockSize, total: this.parts.total, free: 0, files: this.parts.tree.nodes.size };
   }
@@ -102,6 +108,28 @@ export class FrontDesk implements NameServer, DataServer {
     const { size } = this.measure(node);
     if (at >= size) return undefined;
     return want === 'data' ? at : size;
+  }
+
+  write(ino: Ino, from: Uint8Array, at: number): number {
+    return this.parts.views.write(this.viewAt(ino), from, at);
+  }
+
+  zero(ino: Ino, at: number, length: number, options: { readonly unmap: boolean }): number {
+    return this.parts.views.zero(this.viewAt(ino), at, length, options);
+  }
+
+  flush(ino: Ino): void {
+    if (this.node(ino).kind === 'view') this.parts.views.flush(ino);
+  }
+
+  verify(ino: Ino): void {
+    if (this.node(ino).kind === 'view') this.parts.views.verify(ino);
+  }
+
+  private viewAt(ino: Ino): Ino {
+    const node = this.node(ino);
+    if (node.kind !== 'view') throw new ImgfsError('read-only', `"${node.name}" cannot be written`);
+    return ino;
   }
 
   private node(ino: Ino): TreeNode {

@@ -80,6 +80,7 @@ async function attach(
       source: opened.images.map((one) => one.file.path).join(' '),
       allowOther: options.allowOther ?? process.getuid?.() === 0,
       readOnly: true,
+      writebackCache: false,
       trace: options.trace,
       log: parts.log,
     },

@@ -3,6 +3,8 @@ import type { Image } from '../image/image.js';
 import { ImgfsError } from '../lib/errors.js';
 import type { ViewSource } from '../tree/tree.js';
 
+const NOTHING = new Uint8Array();
+
 /**
  * The bytes of the raw views, on one thread. Images are opened at the first use of one of their views and each view
  * once; both stay open until `close`. What `openImage` returns for an index belongs to the caller who gave it.
@@ -40,6 +42,33 @@ export class Views implements DataServer {
     return want === 'hole' && at < view.size ? view.size : undefined;
   }
 
+  /** A view is a disk: it has its size, and no write moves its end. */
+  write(ino: Ino, from: Uint8Array, at: number): number {
+    const view = this.writable(ino);
+    const length = Math.min(from.length, view.size - at);
+    if (length <= 0 && from.length > 0) throw new ImgfsError('no-space', 'a write beyond the end of the disk');
+    if (length > 0) view.write(length === from.length ? from : from.subarray(0, length), at);
+    return length;
+  }
+
+  zero(ino: Ino, at: number, length: number, options: { readonly unmap: boolean }): number {
+    const view = this.writable(ino);
+    const done = Math.max(0, Math.min(length, view.size - at));
+    if (done > 0) view.zero(at, done, options);
+    return done;
+  }
+
+  flush(ino: Ino): void {
+    const view = this.view(ino);
+    if (view.writable) view.flush();
+  }
+
+  /** An image whose tables or flushes failed takes no further write, not even one of nothing. */
+  verify(ino: Ino): void {
+    const view = this.view(ino);
+    if (view.writable) view.overwrite(NOTHING, 0);
+  }
+
   /** The image a view shows. It stays the views' own. */
   view(ino: Ino): Image {
     return this.opened[ino] ?? this.open(ino);
@@ -50,6 +79,12 @@ export class Views implements DataServer {
     for (const image of this.owned) image.close();
     this.owned.length = 0;
     this.opened.length = 0;
+  }
+
+  private writable(ino: Ino): Image {
+    const view = this.view(ino);
+    if (!view.writable) throw new ImgfsError('read-only', 'this view cannot be written');
+    return view;
   }
 
   private open(ino: Ino): Image {

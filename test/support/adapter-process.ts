@@ -39,6 +39,7 @@ async function main(module: string, name: string, job: Job): Promise<void> {
       source: 'disk.qcow2',
       allowOther: false,
       readOnly: false,
+      writebackCache: false,
       trace: false,
       ...job,
       log: (message) => tell({ log: message }),

@@ -10,6 +10,7 @@
  * As a file mountpoint the top is big.raw itself.
  */
 import { type Attributes, type Ino, type NodeKind, ROOT, type Served } from '../../src/fuse/adapter.js';
+import { readOnlyData, readOnlyNames } from '../../src/fuse/read-only.js';
 import { corrupt, ImgfsError } from '../../src/lib/errors.js';
 
 export const BIG_SIZE = 6 * 2 ** 30 + 12_345;
@@ -71,12 +72,14 @@ export function fakeServed(rootKind: NodeKind, mode = 0o644): Served {
         return { keepCache: false, directIo: false };
       },
       release() {},
+      ...readOnlyNames,
       space: () => ({ blockSize: 65536, total: 2 ** 50, free: 2 ** 49, files: FILES.length }),
     },
     data: {
       serves: () => true,
       read: (ino, into, at) => read(get(ino), into, at),
       seek: (ino, at, want) => (at >= get(ino).size ? undefined : want === 'data' ? at : get(ino).size),
+      ...readOnlyData,
     },
     workers: { module: import.meta.url, job: { rootKind }, count: 2 },
   };

@@ -19,7 +19,14 @@ const MOUNTPOINT_LIMIT = 1023;
 /** The adapter. The package is loaded at the first call of `unavailable` or `attach`, not before. */
 export const fuseNative: Adapter = {
   name: 'fuse-native',
-  can: { seeksHoles: false, requestBytes: REQUEST_BYTES, fileMountpoint: true, threads: false },
+  can: {
+    seeksHoles: false,
+    punchesHoles: false,
+    requestBytes: REQUEST_BYTES,
+    writebackCache: false,
+    fileMountpoint: true,
+    threads: false,
+  },
 
   unavailable() {
     if (process.platform !== 'linux')

@@ -53,7 +53,7 @@ export interface Operations {
   fsync(path: string, dataOnly: number, handle: number, done: Done): void;
   release(path: string, handle: number, done: Done): void;
   statfs(path: string, done: DoneWith<StatVfs>): void;
-  create(path: string, mode: number, done: Done): void;
+  create(path: string, mode: number, done: DoneWith<number>): void;
   truncate(path: string, size: number, done: Done): void;
   ftruncate(path: string, handle: number, size: number, done: Done): void;
   chmod(path: string, mode: number, done: Done): void;

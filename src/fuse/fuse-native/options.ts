@@ -18,6 +18,8 @@ export function mountOptions(request: Pick<MountRequest, 'source' | 'allowOther'
     `max_read=${REQUEST_BYTES}`,
     // Without it writes arrive in pieces of 4 KiB.
     'big_writes',
+    // Removing an open file is refused by us; libfuse would try to hide it under another name first.
+    'hard_remove',
     // Our own inode numbers, and names and sizes asked for anew at each use: the package can tell the kernel neither
     // how long one file's attributes are good for nor to let go of them.
     'use_ino',

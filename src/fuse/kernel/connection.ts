@@ -161,7 +161,7 @@ function mountError(mountpoint: string, error: unknown): unknown {
  * Answers INIT, which the kernel has queued by the time the mount exists: reading it does not wait. Throws ImgfsError
  * where the kernel is too old or the mount is gone already.
  */
-export function shakeHands(fd: number): void {
+export function shakeHands(fd: number, wishes: Pick<MountRequest, 'writebackCache'>): void {
   const buffer = Buffer.alloc(REQUEST_BYTES);
   const reply = Buffer.alloc(REPLY_HEADER + REQUEST_HEADER + REQUEST_HEADER);
   for (;;) {
@@ -171,7 +171,7 @@ export function shakeHands(fd: number): void {
       throw new ImgfsError('system', 'cannot mount: the kernel broke off the FUSE connection');
     }
     const offer = initOffer(request);
-    const answer = negotiate(offer);
+    const answer = negotiate(offer, wishes);
     const total = REPLY_HEADER + putInit(reply, answer);
     putHeader(reply, request, total, 0);
     send(fd, reply, total);

@@ -1,16 +1,25 @@
-/** The data requests, READ and LSEEK, answered from a DataServer: the hot path, the same on every thread. */
+/** The data requests, answered from a DataServer: the hot path, the same on every thread. */
 import { constants } from 'node:os';
 import type { DataServer } from '../adapter.js';
 import type { Complaints } from '../complaints.js';
 import { errnoOf } from '../errno.js';
+import { fallocateOf, PAYLOAD_AT, putWritten } from './change-layout.js';
 import { inodeOf, MAX_DATA, offsetOf, opcodeOf, putHeader, putSeek, REPLY_HEADER, seekWant, sizeOf } from './layout.js';
 import { OPCODE } from './opcodes.js';
 
-const { EINVAL, EIO, ENXIO } = constants.errno;
+const { EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP, EROFS } = constants.errno;
+const { READ, WRITE, LSEEK, FALLOCATE, FSYNC, FLUSH } = OPCODE;
 
 /** Whether this opcode is for a DataDesk. */
 export function isData(opcode: number): boolean {
-  return opcode === OPCODE.READ || opcode === OPCODE.LSEEK;
+  return (
+    opcode === READ ||
+    opcode === WRITE ||
+    opcode === LSEEK ||
+    opcode === FALLOCATE ||
+    opcode === FSYNC ||
+    opcode === FLUSH
+  );
 }
 
 /** Builds replies in its one buffer, which is written to the device before the next request is answered. */
@@ -30,7 +39,20 @@ export class DataDesk {
 
   /** Answers a request that `isData` and `bodyFits`. Returns the length of the finished reply. Never throws. */
   answer(request: Buffer): number {
-    return opcodeOf(request) === OPCODE.READ ? this.read(request) : this.seek(request);
+    switch (opcodeOf(request)) {
+      case READ:
+        return this.read(request);
+      case WRITE:
+        return this.write(request);
+      case LSEEK:
+        return this.seek(request);
+      case FALLOCATE:
+        return this.allocate(request);
+      case FSYNC:
+        return this.settle(request, 'flush');
+      default:
+        return this.settle(request, 'verify');
+    }
   }
 
   private read(request: Buffer): number {
@@ -46,8 +68,44 @@ export class DataDesk {
       if (!(had >= 0 && had <= size)) throw new RangeError(`${had} bytes read of ${size}`);
       return this.finish(request, had);
     } catch (error) {
-      this.complaints.tell(`read of inode ${inodeOf(request)} at ${at}`, error);
-      return this.fail(request, errnoOf(error));
+      return this.failed(request, `read of inode ${inodeOf(request)} at ${at}`, error);
+    }
+  }
+
+  /** The bytes go from the request's buffer to their storage, uncopied. */
+  private write(request: Buffer): number {
+    const size = sizeOf(request);
+    const at = offsetOf(request);
+    if (PAYLOAD_AT + size > request.length) return this.fail(request, EINVAL);
+    if (at > Number.MAX_SAFE_INTEGER) return this.fail(request, ENOSPC);
+    try {
+      const taken = this.data.write(inodeOf(request), request.subarray(PAYLOAD_AT, PAYLOAD_AT + size), at);
+      return this.finish(request, putWritten(this.reply, taken));
+    } catch (error) {
+      return this.failed(request, `write to inode ${inodeOf(request)} at ${at}`, error);
+    }
+  }
+
+  /** Only what leaves the size alone: a view is a disk, and all of it is there already. */
+  private allocate(request: Buffer): number {
+    const { at, length, what, keepSize } = fallocateOf(request);
+    if (what === undefined) return this.fail(request, EOPNOTSUPP);
+    try {
+      const end = Math.min(at + length, Number.MAX_SAFE_INTEGER);
+      const wanted = Math.max(0, end - at);
+      const done = wanted === 0 ? 0 : this.data.zero(inodeOf(request), at, wanted, { unmap: what === 'punch' });
+      return !keepSize && done < wanted ? this.fail(request, ENOSPC) : this.finish(request, 0);
+    } catch (error) {
+      return this.failed(request, `${what} of inode ${inodeOf(request)} at ${at}`, error);
+    }
+  }
+
+  private settle(request: Buffer, how: 'flush' | 'verify'): number {
+    try {
+      this.data[how](inodeOf(request));
+      return this.finish(request, 0);
+    } catch (error) {
+      return this.failed(request, `${how} of inode ${inodeOf(request)}`, error);
     }
   }
 
@@ -61,14 +119,20 @@ export class DataDesk {
       if (found === undefined) return this.fail(request, ENXIO);
       return this.finish(request, putSeek(this.reply, found));
     } catch (error) {
-      this.complaints.tell(`seek in inode ${inodeOf(request)} at ${at}`, error);
-      return this.fail(request, errnoOf(error));
+      return this.failed(request, `seek in inode ${inodeOf(request)} at ${at}`, error);
     }
   }
 
   private finish(request: Buffer, body: number): number {
     putHeader(this.reply, request, REPLY_HEADER + body, 0);
     return REPLY_HEADER + body;
+  }
+
+  private failed(request: Buffer, doing: string, error: unknown): number {
+    const errno = errnoOf(error);
+    // Writing what is read-only is the caller's mistake, and no news for the log.
+    if (errno !== EROFS) this.complaints.tell(doing, error);
+    return this.fail(request, errno);
   }
 
   private fail(request: Buffer, errno: number): number {

@@ -4,11 +4,13 @@ import { ImgfsError } from '../../lib/errors.js';
 import type { NameServer, Served } from '../adapter.js';
 import { Complaints } from '../complaints.js';
 import { errnoOf } from '../errno.js';
+import { changes } from './changes.js';
 import { DataDesk, isData } from './data.js';
 import { send } from './device.js';
 import { Directories } from './directories.js';
 import {
   bodyFits,
+  errnoOfReply,
   handleOf,
   inodeOf,
   lengthOf,
@@ -29,7 +31,7 @@ import { isSilent } from './loop.js';
 import { OPCODE, opcodeName } from './opcodes.js';
 import { traceLine } from './trace.js';
 
-const { EINVAL, EIO, ENOENT, ENOSYS, ENOTTY, EROFS } = constants.errno;
+const { EBUSY, EINVAL, EIO, ENOENT, ENOSYS, ENOTTY, EROFS } = constants.errno;
 const NO_HANDLE = 0;
 
 export interface FrontDeskOptions {
@@ -40,7 +42,11 @@ export interface FrontDeskOptions {
 }
 
 /** Fills the body behind the header of `reply` and returns its length, or a negative errno. May throw. */
-type Handler = (request: Buffer, reply: Buffer) => number;
+export type Handler = (request: Buffer, reply: Buffer) => number;
+
+/** A file may still count as open when it is not: its RELEASE may come after, by way of another thread. */
+const BUSY_RETRIES = 10;
+const BUSY_WAIT_MS = 10;
 
 /** Answers requests one at a time, each with exactly one write to the device. */
 export class FrontDesk {
@@ -54,14 +60,21 @@ export class FrontDesk {
   ) {
     this.complaints = new Complaints(options.log);
     this.data = new DataDesk(served.data, this.complaints);
-    this.handlers = new Map([...modifications(), ...questions(served.names, options.readOnly)]);
+    this.handlers = new Map([...changes(served.names, options.readOnly), ...questions(served.names, options.readOnly)]);
   }
 
-  /** Takes one request as it came from the device, whole or not. Never throws. */
-  take(request: Buffer): void {
+  /**
+   * Takes one request as it came from the device, whole or not; its bytes must stay as they are until it is answered,
+   * which a busy file can delay. Never throws.
+   */
+  take(request: Buffer, retries = BUSY_RETRIES): void {
     if (request.length < REQUEST_HEADER || isSilent(opcodeOf(request))) return;
     const reply = this.data.reply;
     const length = this.answer(request, reply);
+    if (retries > 0 && errnoOfReply(reply) === EBUSY && changesNames(opcodeOf(request))) {
+      setTimeout(() => this.take(request, retries - 1), BUSY_WAIT_MS);
+      return;
+    }
     send(this.options.fd, reply, length);
     if (this.options.trace) this.options.log(traceLine(request, reply, length));
   }
@@ -93,13 +106,8 @@ export class FrontDesk {
   }
 }
 
-/** What would change something. Until the tree can be changed the whole file system answers as a read-only one. */
-function modifications(): [number, Handler][] {
-  const refuse: Handler = () => -EROFS;
-  const { SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, RENAME2, LINK, WRITE } = OPCODE;
-  const { SETXATTR, REMOVEXATTR, CREATE, TMPFILE, FALLOCATE } = OPCODE;
-  const names = [SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, RENAME2, LINK, CREATE, TMPFILE];
-  return [...names, SETATTR, WRITE, SETXATTR, REMOVEXATTR, FALLOCATE].map((opcode) => [opcode, refuse]);
+function changesNames(opcode: number): boolean {
+  return opcode === OPCODE.UNLINK || opcode === OPCODE.RENAME || opcode === OPCODE.RENAME2;
 }
 
 /**
@@ -122,10 +130,8 @@ function questions(names: NameServer, readOnly: boolean): [number, Handler][] {
     ],
     [OPCODE.RELEASEDIR, (request) => directories.close(handleOf(request))],
     [OPCODE.STATFS, (_request, reply) => putSpace(reply, names.space())],
-    [OPCODE.FSYNC, fine],
+    // A change of names is durable when it is answered.
     [OPCODE.FSYNCDIR, fine],
-    // Nothing to flush where nothing is written: ENOSYS spares each close(2) a request.
-    [OPCODE.FLUSH, () => (readOnly ? -ENOSYS : 0)],
     [OPCODE.IOCTL, () => -ENOTTY],
     [OPCODE.DESTROY, fine],
   ];
@@ -146,7 +152,8 @@ function lookup(names: NameServer, directories: Directories, request: Buffer, re
 function open(names: NameServer, readOnly: boolean, request: Buffer, reply: Buffer): number {
   const writable = opensForWriting(request);
   if (writable && readOnly) return -EROFS;
-  return putOpen(reply, NO_HANDLE, names.open(inodeOf(request), writable));
+  // Whoever only reads need not be told at the close what became of writes.
+  return putOpen(reply, NO_HANDLE, { ...names.open(inodeOf(request), writable), noFlush: !writable });
 }
 
 function release(names: NameServer, request: Buffer): number {

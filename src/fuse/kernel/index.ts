@@ -15,7 +15,14 @@ const READAHEAD_KIB = '1024';
 
 export const kernel: Adapter = {
   name: 'kernel',
-  can: { seeksHoles: true, requestBytes: MAX_DATA, fileMountpoint: true, threads: true },
+  can: {
+    seeksHoles: true,
+    punchesHoles: true,
+    requestBytes: MAX_DATA,
+    writebackCache: true,
+    fileMountpoint: true,
+    threads: true,
+  },
   unavailable,
   attach,
 };
@@ -40,7 +47,7 @@ async function attach(request: MountRequest, served: Served): Promise<Session> {
     throw error;
   }
   try {
-    shakeHands(fd);
+    shakeHands(fd, request);
     desk = new FrontDesk(served, { fd, readOnly: request.readOnly, log, trace });
     await crew.begin(fd);
   } catch (error) {

@@ -13,7 +13,7 @@ export const REQUEST_HEADER = 40;
 export const REPLY_HEADER = 16;
 /** Largest READ or WRITE we ask for: the most that 256 pages of 4 KiB hold. */
 export const MAX_DATA = 1048576;
-/** Room for the largest request: the kernel refuses to hand out any to a buffer smaller than it might need. */
+/** Room for the largest request: the kernel hands out none to a buffer smaller than it might need. */
 export const REQUEST_BYTES = MAX_DATA + 4096;
 
 /** INIT flags; those of FLAG2 travel in the second word, which counts only with INIT_EXT. */
@@ -21,6 +21,7 @@ export const INIT_FLAG = {
   ASYNC_READ: 1 << 0,
   BIG_WRITES: 1 << 5,
   ASYNC_DIO: 1 << 15,
+  WRITEBACK_CACHE: 1 << 16,
   PARALLEL_DIROPS: 1 << 18,
   MAX_PAGES: 1 << 22,
   INIT_EXT: 1 << 30,
@@ -32,7 +33,7 @@ export function commonFlags(wanted: number, offered: number): number {
   return (wanted & offered) >>> 0;
 }
 
-const FOPEN = { DIRECT_IO: 1 << 0, KEEP_CACHE: 1 << 1 } as const;
+const FOPEN = { DIRECT_IO: 1 << 0, KEEP_CACHE: 1 << 1, NOFLUSH: 1 << 5 } as const;
 const O_ACCMODE = 0o3;
 const FILE_TYPE: Readonly<Record<NodeKind, number>> = { directory: 0o040000, file: 0o100000 };
 const DIRENT_TYPE: Readonly<Record<NodeKind, number>> = { directory: 4, file: 8 };
@@ -49,6 +50,12 @@ BODY_BYTES[OPCODE.READ] = 24;
 BODY_BYTES[OPCODE.READDIR] = 24;
 BODY_BYTES[OPCODE.RELEASEDIR] = 8;
 BODY_BYTES[OPCODE.LSEEK] = 24;
+BODY_BYTES[OPCODE.WRITE] = 40;
+BODY_BYTES[OPCODE.FALLOCATE] = 32;
+BODY_BYTES[OPCODE.SETATTR] = 88;
+BODY_BYTES[OPCODE.CREATE] = 16;
+BODY_BYTES[OPCODE.RENAME] = 8;
+BODY_BYTES[OPCODE.RENAME2] = 16;
 
 /** Whether a request of `length` bytes (at least a header) has every fixed field its decoder reads. */
 export function bodyFits(opcode: number, length: number): boolean {
@@ -56,13 +63,13 @@ export function bodyFits(opcode: number, length: number): boolean {
 }
 
 /** An unsigned 64-bit field; past 2^53 it is Infinity, which no inode, size or offset of ours can be. */
-function u64(from: Buffer, at: number): number {
+export function u64(from: Buffer, at: number): number {
   const high = from.readUInt32LE(at + 4);
   return high < 2 ** 21 ? high * TWO_32 + from.readUInt32LE(at) : Number.POSITIVE_INFINITY;
 }
 
 /** Two's complement, so that times before 1970 survive. Fractions are dropped; |value| below 2^53. */
-function put64(into: Buffer, at: number, value: number): void {
+export function put64(into: Buffer, at: number, value: number): void {
   const whole = Math.floor(value);
   const high = Math.floor(whole / TWO_32);
   into.writeUInt32LE(whole - high * TWO_32, at);
@@ -90,10 +97,10 @@ export function opensForWriting(request: Buffer): boolean {
   return (request.readUInt32LE(REQUEST_HEADER) & O_ACCMODE) !== 0;
 }
 
-/** The name that is a request's whole body; undefined when it is empty, not ended by NUL, or not UTF-8. */
-export function nameOf(request: Buffer): string | undefined {
-  const end = request.indexOf(0, REQUEST_HEADER);
-  const bytes = request.subarray(REQUEST_HEADER, Math.max(end, REQUEST_HEADER));
+/** The name at `at` (a request's whole body without it); undefined when it is empty, without NUL, or not UTF-8. */
+export function nameOf(request: Buffer, at = REQUEST_HEADER): string | undefined {
+  const end = request.indexOf(0, at);
+  const bytes = request.subarray(at, Math.max(end, at));
   return bytes.length > 0 && isUtf8(bytes) ? bytes.toString('utf8') : undefined;
 }
 
@@ -208,11 +215,20 @@ export function putAttributes(reply: Buffer, node: Attributes): number {
   return 104;
 }
 
-/** fuse_open_out. */
-export function putOpen(reply: Buffer, handle: number, how: { keepCache: boolean; directIo: boolean }): number {
-  const at = REPLY_HEADER;
+/** How the kernel shall treat an open file. */
+export interface OpenHow {
+  readonly keepCache: boolean;
+  readonly directIo: boolean;
+  /** No FLUSH at each close. */
+  readonly noFlush?: boolean;
+}
+
+/** fuse_open_out, at `at` of the reply. */
+export function putOpen(reply: Buffer, handle: number, how: OpenHow, at = REPLY_HEADER): number {
+  const { keepCache, directIo, noFlush = false } = how;
+  const cache = (keepCache ? FOPEN.KEEP_CACHE : 0) | (directIo ? FOPEN.DIRECT_IO : 0);
   put64(reply, at, handle);
-  reply.writeUInt32LE((how.keepCache ? FOPEN.KEEP_CACHE : 0) | (how.directIo ? FOPEN.DIRECT_IO : 0), at + 8);
+  reply.writeUInt32LE(cache | (noFlush ? FOPEN.NOFLUSH : 0), at + 8);
   reply.writeUInt32LE(0, at + 12);
   return 16;
 }

@@ -12,8 +12,9 @@ const MAX_BACKGROUND = 64;
 const CONGESTION_THRESHOLD = 48;
 
 /**
- * No export support (needs LOOKUP of `..` from any inode), no locks (the kernel's local ones serve), no killpriv and
- * no writeback cache. DIRECT_IO_ALLOW_MMAP: without it a shared mapping of a view opened without page cache is ENODEV.
+ * No export support (needs LOOKUP of `..` from any inode), no locks (the kernel's local ones serve), no killpriv, and
+ * the writeback cache only where it was asked for. DIRECT_IO_ALLOW_MMAP: without it a shared mapping of a view opened
+ * without page cache is ENODEV.
  */
 const WANTED =
   INIT_FLAG.ASYNC_READ +
@@ -28,7 +29,7 @@ const WANTED2 = INIT_FLAG2.DIRECT_IO_ALLOW_MMAP;
  * The answer to an INIT. A kernel of a later major version is told ours and then sends another INIT, so the caller
  * goes on until `offer.major` is 7. Throws ImgfsError `system` for a kernel too old.
  */
-export function negotiate(offer: InitOffer): InitAnswer {
+export function negotiate(offer: InitOffer, wishes = { writebackCache: false }): InitAnswer {
   if (offer.major < MAJOR || (offer.major === MAJOR && offer.minor < OLDEST_MINOR)) {
     throw new ImgfsError('system', `cannot mount: the kernel speaks FUSE ${offer.major}.${offer.minor} only`, {
       hint: `a kernel with FUSE ${MAJOR}.${OLDEST_MINOR} or later (Linux 3.15) is needed`,
@@ -38,7 +39,7 @@ export function negotiate(offer: InitOffer): InitAnswer {
     major: MAJOR,
     minor: offer.major === MAJOR ? Math.min(offer.minor, MINOR) : MINOR,
     maxReadahead: offer.maxReadahead,
-    flags: commonFlags(WANTED, offer.flags),
+    flags: commonFlags(WANTED + (wishes.writebackCache ? INIT_FLAG.WRITEBACK_CACHE : 0), offer.flags),
     flags2: commonFlags(WANTED2, offer.flags2),
     maxBackground: MAX_BACKGROUND,
     congestionThreshold: CONGESTION_THRESHOLD,

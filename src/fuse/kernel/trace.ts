@@ -1,5 +1,6 @@
 /** One line per request, for `request.trace`. Off the hot path: only called when tracing. */
 import { constants } from 'node:os';
+import { createdNameOf, fallocateOf } from './change-layout.js';
 import {
   bodyFits,
   errnoOfReply,
@@ -30,11 +31,23 @@ function detail(request: Buffer): string {
     case OPCODE.LOOKUP:
       return ` ${JSON.stringify(nameOf(request) ?? '')}`;
     case OPCODE.READ:
+    case OPCODE.WRITE:
     case OPCODE.READDIR:
       return ` at ${offsetOf(request)} size ${sizeOf(request)}`;
+    case OPCODE.UNLINK:
+      return ` ${JSON.stringify(nameOf(request) ?? '')}`;
+    case OPCODE.CREATE:
+      return ` ${JSON.stringify(createdNameOf(request) ?? '')}`;
+    case OPCODE.FALLOCATE:
+      return fallocateText(request);
     case OPCODE.LSEEK:
       return ` at ${offsetOf(request)} to ${seekWant(request) ?? 'other'}`;
     default:
       return '';
   }
+}
+
+function fallocateText(request: Buffer): string {
+  const { at, length, what } = fallocateOf(request);
+  return ` ${what ?? 'other'} at ${at} size ${length}`;
 }

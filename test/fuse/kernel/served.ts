@@ -10,6 +10,7 @@
  */
 import { threadId } from 'node:worker_threads';
 import { type Attributes, type Ino, ROOT, type Served } from '../../../src/fuse/adapter.js';
+import { readOnlyData, readOnlyNames } from '../../../src/fuse/read-only.js';
 import { ImgfsError } from '../../../src/lib/errors.js';
 import { fillPattern } from '../../support/served.js';
 
@@ -111,14 +112,15 @@ export function fakeServed(): Served {
         [...children(directory)].map(([name, ino]) => ({ ino, name, kind: isDirectory(ino) ? 'directory' : 'file' })),
       open: () => ({ keepCache: false, directIo: false }),
       release() {},
+      ...readOnlyNames,
       space: () => ({ blockSize: 4096, total: 2 ** 30, free: 0, files: MANY }),
     },
-    data: { serves: () => true, read, seek },
+    data: { serves: () => true, read, seek, ...readOnlyData },
     workers: { module: import.meta.url, job: {}, count: 4 },
   };
 }
 
 /** What a data worker opens; a job that asks for it fails. */
 export function openData(): Served['data'] {
-  return { serves: (ino) => ino !== INODES.main, read, seek };
+  return { serves: (ino) => ino !== INODES.main, read, seek, ...readOnlyData };
 }
