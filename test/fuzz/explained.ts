@@ -1,0 +1,42 @@
+/** Known differences between what we accept and what qemu-img accepts, and why each is as it should be. */
+import type { Verdict } from './differential.js';
+
+interface Difference {
+  readonly verdict: Verdict;
+  /** What the one that refused says. */
+  readonly said: RegExp;
+  readonly why: string;
+}
+
+const DIFFERENCES: readonly Difference[] = [
+  {
+    verdict: 'only QEMU accepts',
+    said: /past the end of the file|ends inside|beyond 2\^53/,
+    why: 'QEMU reads a table past the end of the file as zeros; to us a table that was cut off is lost, not empty',
+  },
+  {
+    verdict: 'only QEMU accepts',
+    said: /L2 entry for guest offset \d+ is invalid|L1 entry \d+ does not point to an L2 table/,
+    why: 'offsets from 2^53 to 2^56 lie past the end of any file: QEMU reads zeros there, to us such an entry is damaged',
+  },
+  {
+    verdict: 'only we accept',
+    said: /snapshot/i,
+    why: 'we read the snapshot table when it is asked for: a damaged one does not keep the disk from being read',
+  },
+  {
+    verdict: 'only we accept',
+    said: /bitmap/i,
+    why: 'we read bitmaps only to list them: damaged ones do not keep the disk from being read',
+  },
+  {
+    verdict: 'only we accept',
+    said: /Header extension too large/,
+    why: 'a length in the end marker of the header extensions means nothing',
+  },
+];
+
+/** Why the difference is right, or undefined where nobody has said so yet. */
+export function explanation(verdict: Verdict, said: string): string | undefined {
+  return DIFFERENCES.find((each) => each.verdict === verdict && each.said.test(said))?.why;
+}
