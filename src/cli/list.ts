@@ -33,15 +33,23 @@ export const verb: Verb = {
 };
 
 function listMounts(): readonly Listed[] {
-  const records = new Map<string, MountRecord>(liveRecords().map((record) => [record.mountpoint, record]));
+  const records = new Map<string, MountRecord>(liveRecords().map((record) => [record.device, record]));
   return ourMounts().map((entry) => {
-    const record = records.get(entry.mountpoint);
+    const record = records.get(entry.device);
     if (record === undefined) {
       const state = isDeadMount(entry.mountpoint) ? 'dead' : 'live';
       return { mountpoint: entry.mountpoint, images: [entry.source], state };
     }
-    const { mountpoint, images, pid, adapter, since, log } = record;
-    return { mountpoint, images, pid, adapter, since, ...(log === undefined ? {} : { log }), state: 'live' };
+    const { images, pid, adapter, since, log } = record;
+    return {
+      mountpoint: entry.mountpoint,
+      images,
+      pid,
+      adapter,
+      since,
+      ...(log === undefined ? {} : { log }),
+      state: 'live',
+    };
   });
 }
 

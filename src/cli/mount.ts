@@ -20,19 +20,14 @@ export const verb: Verb = {
     const settings: MountSettings = {};
     command.setOptionValue('settings', settings);
     declareSettings(command, settings);
-    if (calledAs === 'verb') {
+    if (calledAs !== 'helper') {
       flag(command, '-f, --foreground', 'stay in front; the log goes to the terminal', settings, (s) => {
         s.foreground = true;
       });
-    } else {
-      // mount(8) passes these: fake, sloppy, no mtab, verbose, type.
-      command
-        .option('-f, --fake', 'do everything but mount')
-        .option('-s')
-        .option('-n')
-        .option('-v')
-        .option('-t <type>');
     }
+    // What mount(8) passes: to a helper -f means to fake it, to a FUSE program to stay in front.
+    if (calledAs === 'helper') command.option('-f, --fake', 'do everything but mount');
+    if (calledAs !== 'verb') command.option('-s').option('-n').option('-v').option('-t <type>');
   },
   async run(command, calledAs) {
     const paths = [...command.args];
@@ -41,11 +36,9 @@ export const verb: Verb = {
       throw new ImgfsError('usage', 'mount needs an image and a mountpoint', { hint: 'see imgfs help mount' });
     }
     const { settings, fake } = command.opts<Parsed>();
-    if (calledAs !== 'verb') {
-      if (fake) return 0;
-      // mount(8) says rw where nobody said anything: there it cannot mean "or fail".
-      if (settings.access === 'rw') settings.access = undefined;
-    }
+    if (fake) return 0;
+    // mount(8) says rw where nobody said anything: there it cannot mean "or fail".
+    if (calledAs !== 'verb' && settings.access === 'rw') settings.access = undefined;
     return start({ ...withDefaults(settings), images: paths, mountpoint });
   },
 };

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
 import { endMount } from '../mount/end.js';
+import { reportError } from './output.js';
 import { OWN_CODES, type Verb } from './verb.js';
 
 interface Options {
@@ -20,9 +21,17 @@ export const verb: Verb = {
   },
   async run(command) {
     const { lazy, timeout } = command.opts<Options>();
-    for (const mountpoint of command.args)
-      await endMount(mountpoint, { lazy: lazy === true, timeoutMs: timeout * 1000 });
-    return 0;
+    let code = 0;
+    for (const mountpoint of command.args) {
+      try {
+        await endMount(mountpoint, { lazy: lazy === true, timeoutMs: timeout * 1000 });
+      } catch (error) {
+        // The others are still to be ended.
+        reportError(error);
+        code = OWN_CODES.failure;
+      }
+    }
+    return code;
   },
 };
 

@@ -14,6 +14,11 @@ export function mounts(): readonly Mount[] {
   return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
 }
 
+/** The device number of what is mounted on top at `mountpoint`. */
+export function deviceAt(mountpoint: string): string | undefined {
+  return mounts().findLast((mount) => mount.mountpoint === mountpoint)?.device;
+}
+
 /** proc(5): id, parent, major:minor, root, mountpoint, options, any number of tags, `-`, type, source, options. */
 export function parseMountinfo(text: string): readonly Mount[] {
   const found: Mount[] = [];

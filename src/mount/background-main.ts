@@ -5,6 +5,9 @@ import { libc } from '../lib/libc.js';
 import { type Orders, REPORT, type Report } from './background.js';
 import { live } from './life.js';
 
+/** How long what is left of the process may take to end by itself, in milliseconds. */
+const GRACE = 1000;
+
 const orders = JSON.parse(fs.readFileSync(0, 'utf8')) as Orders;
 let reported = false;
 
@@ -18,14 +21,21 @@ function log(line: string): void {
   process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 }
 
+/** A log without a word in it is of no use to anybody. */
+function removeEmptyLog(): void {
+  const status = fs.statSync(orders.logFile, { throwIfNoEntry: false });
+  if (status?.size === 0) fs.rmSync(orders.logFile, { force: true });
+}
+
 let code = 0;
 try {
   await live({
     options: orders.options,
     logFile: orders.logFile,
     ready: (warnings) => {
-      report({ live: true, warnings });
+      // The user's directory must be free to be removed by the time the command returns.
       process.chdir('/');
+      report({ live: true, warnings });
     },
     log,
   });
@@ -38,8 +48,7 @@ try {
     report({ live: false, error: known.toJSON() });
   }
 }
-// A log without a word in it is of no use to anybody.
-if (code === 0 && fs.statSync(orders.logFile).size === 0) fs.rmSync(orders.logFile, { force: true });
+if (code === 0) removeEmptyLog();
 process.exitCode = code;
 // Should some native thread keep the loop alive, the process must go all the same: the mount is already gone.
-setTimeout(() => libc()?.exitNow(code), 1000).unref();
+setTimeout(() => libc()?.exitNow(code), GRACE).unref();

@@ -4,12 +4,11 @@
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
-import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type ErrorRecord, ImgfsError } from '../lib/errors.js';
 import type { MountOptions } from './options.js';
-import { recordDirectory } from './records.js';
+import { newLogFile } from './records.js';
 
 /** What the background process is told on its standard input. */
 export interface Orders {
@@ -29,8 +28,8 @@ export const REPORT = 3;
  * process reported; a process that dies without a word is told as such, with its log.
  */
 export async function mountInBackground(options: MountOptions): Promise<readonly string[]> {
-  const logFile = join(recordDirectory(), `mount-${process.pid}.log`);
-  const log = fs.openSync(logFile, 'w', 0o600);
+  const logFile = newLogFile();
+  const log = fs.openSync(logFile, 'wx', 0o600);
   const entry = fileURLToPath(new URL('./background-main.js', import.meta.url));
   const child = spawn(process.execPath, ['--enable-source-maps', entry], {
     detached: true,

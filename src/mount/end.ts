@@ -1,10 +1,12 @@
 /** Ending a mount from outside, and knowing that it has ended. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Mount } from '../fuse/mountinfo.js';
 import { unmount } from '../fuse/unmount.js';
 import { ImgfsError } from '../lib/errors.js';
 import { holdersOf } from './holders.js';
 import { isDeadMount, resolveMountpoint } from './mountpoint.js';
-import { MOUNT_TYPE, mountAt } from './mounts.js';
-import { isAlive, liveRecords } from './records.js';
+import { ourMountAt, ourMounts } from './mounts.js';
+import { isAlive, liveRecords, type MountRecord } from './records.js';
 
 /** Between two looks at whether the process is gone, in milliseconds. */
 const POLL = 10;
@@ -21,30 +23,46 @@ export interface EndOptions {
  */
 export async function endMount(name: string, options: EndOptions): Promise<void> {
   const path = resolveMountpoint(name);
-  if (mountAt(path)?.type !== MOUNT_TYPE) {
+  const mount = ourMountAt(path);
+  if (mount === undefined) {
     throw new ImgfsError('missing', `there is no imgfs mount on ${name}`, { hint: 'imgfs list tells where there are' });
   }
-  const dead = isDeadMount(path);
-  const server = liveRecords().find((record) => record.mountpoint === path);
-  const holders = options.lazy ? holdersOf(path) : [];
+  const server = liveRecords().find((record) => record.device === mount.device);
+  const inUse = options.lazy && holdersOf(path).length > 0;
+  // Only a mount without a known process is looked at: a stopped one would keep us waiting.
+  const dead = server === undefined && isDeadMount(path);
   try {
     await unmount(path, { lazy: options.lazy || dead });
   } catch (error) {
-    if (error instanceof ImgfsError && error.reason === 'busy') throw busy(name, path);
+    if (error instanceof ImgfsError && error.reason === 'busy') throw busyError(name, path);
     throw error;
   }
-  if (server === undefined || holders.length > 0) return;
-  const deadline = performance.now() + options.timeoutMs;
-  while (isAlive(server)) {
-    if (performance.now() > deadline) {
-      throw new ImgfsError('system', `${name} is unmounted but its process (pid ${server.pid}) has not ended`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, POLL));
-  }
+  if (server === undefined || inUse || isElsewhere(mount)) return;
+  await processGone(server, name, options.timeoutMs);
 }
 
-function busy(name: string, path: string): ImgfsError {
+/** `busy`, naming who uses the mount. */
+export function busyError(name: string, path: string): ImgfsError {
   const holders = holdersOf(path);
   const who = holders.length === 0 ? '' : ` by ${holders.join(', ')}`;
-  return new ImgfsError('busy', `${name} is in use${who}`, { hint: 'end that first, or use --lazy' });
+  return new ImgfsError('busy', `cannot unmount ${name}: it is in use${who}`, {
+    hint: 'end that first, or detach it with imgfs umount --lazy',
+  });
+}
+
+/** Taken away was a bind mount, or the mount itself and a bind mount is left: the process serves on. */
+function isElsewhere(mount: Mount): boolean {
+  return ourMounts().some((other) => other.device === mount.device);
+}
+
+async function processGone(server: MountRecord, name: string, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (isAlive(server)) {
+    if (performance.now() > deadline) {
+      throw new ImgfsError('system', `${name} is unmounted but its process (pid ${server.pid}) has not ended`, {
+        hint: 'the image is not released yet',
+      });
+    }
+    await sleep(POLL);
+  }
 }

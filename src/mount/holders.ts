@@ -1,9 +1,9 @@
 /** Who keeps a mount busy. Everything is read from /proc and /sys; the mount itself is never touched. */
 import fs from 'node:fs';
 import { sep } from 'node:path';
-import { allMounts } from './mounts.js';
+import { mounts } from '../fuse/mountinfo.js';
 
-/** One line per holder: a loop device (and where it is mounted), a mount beneath, a process. */
+/** A few words per holder: a loop device (and where it is mounted), a mount beneath, another process than this one. */
 export function holdersOf(mountpoint: string): readonly string[] {
   const inside = (path: string): boolean => path === mountpoint || path.startsWith(mountpoint + sep);
   return [...loopDevices(inside), ...mountsBeneath(mountpoint), ...processes(inside)];
@@ -14,21 +14,21 @@ function loopDevices(inside: (path: string) => boolean): readonly string[] {
   return loops.flatMap((name) => {
     const file = text(`/sys/block/${name}/loop/backing_file`);
     if (file === undefined || !inside(file.replace(/ \(deleted\)$/, ''))) return [];
-    const mounted = allMounts().filter((entry) => new RegExp(`^/dev/${name}(p[0-9]+)?$`).test(entry.source));
+    const mounted = mounts().filter((entry) => new RegExp(`^/dev/${name}(p[0-9]+)?$`).test(entry.source));
     const where = mounted.map((entry) => ` (mounted on ${entry.mountpoint})`).join('');
     return [`/dev/${name}${where}`];
   });
 }
 
 function mountsBeneath(mountpoint: string): readonly string[] {
-  return allMounts()
+  return mounts()
     .filter((entry) => entry.mountpoint.startsWith(mountpoint + sep))
     .map((entry) => `the mount on ${entry.mountpoint}`);
 }
 
 function processes(inside: (path: string) => boolean): readonly string[] {
   return list('/proc')
-    .filter((name) => /^[0-9]+$/.test(name))
+    .filter((name) => /^[0-9]+$/.test(name) && Number(name) !== process.pid)
     .filter((pid) => [...places(pid)].some(inside))
     .map((pid) => `${text(`/proc/${pid}/comm`) ?? 'a process'} (pid ${pid})`);
 }

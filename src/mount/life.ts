@@ -3,10 +3,13 @@ import { prepareCodecs } from '../codec/zstd.js';
 import type { Adapter, Session } from '../fuse/adapter.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
 import { chooseAdapter } from './adapters.js';
+import { busyError } from './end.js';
 import { type Mountpoint, prepareMountpoint } from './mountpoint.js';
+import { ourMountAt } from './mounts.js';
 import type { MountOptions } from './options.js';
 import { type OpenedMount, openMount } from './prepare.js';
 import { writeRecord } from './records.js';
+import { StopSignals } from './signals.js';
 
 /** A second request to stop within this many milliseconds detaches the mount even if it is busy. */
 const INSISTENCE = 10_000;
@@ -19,6 +22,13 @@ export interface LifeParts {
   readonly ready: (warnings: readonly string[]) => void;
   /** One line of text each, without line break. */
   readonly log: (line: string) => void;
+}
+
+/** A mount that answers. */
+interface Attached {
+  readonly session: Session;
+  readonly mountpoint: Mountpoint;
+  readonly adapter: Adapter;
 }
 
 /**
@@ -35,33 +45,18 @@ export async function live(parts: LifeParts): Promise<void> {
   }
   await prepareCodecs();
   const opened = openMount(options, (message) => warnings.push(message));
+  // Until here a signal ends the process as it ends any other; from here on there may be a mount to take away.
+  const signals = new StopSignals();
   try {
-    const { session, mountpoint, adapter } = await attach(parts, opened, warnings);
-    const forget = writeRecord({
-      mountpoint: mountpoint.path,
-      images: opened.images.map((one) => one.file.path),
-      adapter: adapter.name,
-      readOnly: true,
-      ...(parts.logFile === undefined ? {} : { log: parts.logFile }),
-    });
-    const stopListening = endOnSignals(session, parts.log);
-    try {
-      parts.ready(warnings);
-      await session.ended;
-    } finally {
-      stopListening();
-      forget();
-    }
+    const attached = await attach(parts, opened, warnings);
+    await serve(parts, opened, attached, signals, warnings);
   } finally {
+    signals.close();
     opened.close();
   }
 }
 
-async function attach(
-  parts: LifeParts,
-  opened: OpenedMount,
-  warnings: string[],
-): Promise<{ session: Session; mountpoint: Mountpoint; adapter: Adapter }> {
+async function attach(parts: LifeParts, opened: OpenedMount, warnings: string[]): Promise<Attached> {
   const { options } = parts;
   const adapter = await chooseAdapter(options.adapter, (message) => warnings.push(message));
   const mountpoint = await prepareMountpoint(options.mountpoint, {
@@ -89,23 +84,56 @@ async function attach(
   return { session, mountpoint, adapter };
 }
 
-/** The first signal asks, and a busy mount goes on; asking again soon insists. Returns what undoes it. */
-function endOnSignals(session: Session, log: (line: string) => void): () => void {
+/** Returns when the mount has ended. Whatever fails meanwhile, no mount is left that nobody serves. */
+async function serve(
+  parts: LifeParts,
+  opened: OpenedMount,
+  attached: Attached,
+  signals: StopSignals,
+  warnings: readonly string[],
+): Promise<void> {
+  const { session, mountpoint } = attached;
+  let forget: (() => void) | undefined;
+  try {
+    if (signals.seen !== undefined)
+      throw new ImgfsError('busy', `stopped by ${signals.seen} before the mount was live`);
+    forget = record(parts, opened, attached);
+    signals.listen(asksToEnd(session, mountpoint, parts.log));
+    parts.ready(warnings);
+    await session.ended;
+  } catch (error) {
+    await session.unmount({ lazy: true }).catch((why: unknown) => {
+      if (ourMountAt(mountpoint.path) !== undefined) parts.log(errorLine(why));
+    });
+    throw error;
+  } finally {
+    forget?.();
+  }
+}
+
+function record(parts: LifeParts, opened: OpenedMount, { mountpoint, adapter }: Attached): () => void {
+  return writeRecord({
+    mountpoint: mountpoint.path,
+    device: ourMountAt(mountpoint.path)?.device ?? '',
+    images: opened.images.map((one) => one.file.path),
+    adapter: adapter.name,
+    readOnly: true,
+    ...(parts.logFile === undefined ? {} : { log: parts.logFile }),
+  });
+}
+
+/** What a signal does: the first asks, and a busy mount goes on; asking again soon insists. */
+function asksToEnd(session: Session, mountpoint: Mountpoint, log: (line: string) => void): () => Promise<void> {
   let asked = Number.NEGATIVE_INFINITY;
-  const end = async (): Promise<void> => {
+  return async () => {
     const lazy = performance.now() - asked < INSISTENCE;
     asked = performance.now();
     try {
       await session.unmount({ lazy });
     } catch (error) {
-      log(errorLine(error));
-      if (error instanceof ImgfsError && error.reason === 'busy') log('imgfs: signal again to detach it all the same');
+      const busy = error instanceof ImgfsError && error.reason === 'busy';
+      log(errorLine(busy ? busyError(mountpoint.path, mountpoint.path) : error));
+      if (busy) log('imgfs: or signal again to detach it all the same');
     }
-  };
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  const listener = (): void => void end();
-  for (const signal of signals) process.on(signal, listener);
-  return () => {
-    for (const signal of signals) process.off(signal, listener);
   };
 }

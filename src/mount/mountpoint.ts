@@ -3,7 +3,7 @@ import { basename, dirname, join, sep } from 'node:path';
 import type { NodeKind } from '../fuse/adapter.js';
 import { unmount } from '../fuse/unmount.js';
 import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
-import { MOUNT_TYPE, mountAt } from './mounts.js';
+import { ourMountAt } from './mounts.js';
 
 export interface Mountpoint {
   /** Absolute, links resolved. */
@@ -18,40 +18,46 @@ export interface MountpointRules {
 }
 
 /**
- * Checks where to mount, and clears a dead mount of ours (its process was killed) that is still there. Throws
+ * Checks where to mount, and clears dead mounts of ours (their process was killed) that are still there. Throws
  * `missing`, `permission`, `busy` for a live mount, `refused` for a place that would hide files.
  */
 export async function prepareMountpoint(name: string, rules: MountpointRules): Promise<Mountpoint> {
   const path = resolveMountpoint(name);
-  const dead = isDeadMount(path);
-  if (dead) await unmount(path, { lazy: true });
-  else if (mountAt(path)?.type === MOUNT_TYPE) {
+  while (isDeadMount(path)) await unmount(path, { lazy: true });
+  if (ourMountAt(path) !== undefined) {
     throw new ImgfsError('busy', `${name} has an imgfs mount already`, { hint: `end it with imgfs umount ${name}` });
   }
   const kind = kindOf(name, path);
-  const hidden = rules.files.find((file) => file === path || file.startsWith(path + sep));
+  const hidden = rules.files.find((file) => file === path || file.startsWith(path === sep ? sep : path + sep));
   if (hidden !== undefined) {
     throw new ImgfsError('refused', `a mount at ${name} would hide ${hidden}`, { hint: 'choose another mountpoint' });
   }
-  if (kind === 'directory' && !rules.allowNonEmpty && fs.readdirSync(path).length > 0) {
+  if (kind === 'directory' && !rules.allowNonEmpty && !isEmpty(name, path)) {
     throw new ImgfsError('refused', `${name} is not empty`, { hint: 'choose an empty directory or add -o nonempty' });
   }
   return { path, kind };
 }
 
-/** The path with links resolved; a dead mount does not answer, so its parent is resolved instead. */
+/**
+ * The path with links resolved. A mount of ours that is there already is found by its name alone and not touched: its
+ * process may be dead, stopped, or another user's.
+ */
 export function resolveMountpoint(name: string): string {
   try {
+    const last = basename(name);
+    if (last !== '' && last !== '.' && last !== '..') {
+      const path = join(fs.realpathSync(dirname(name)), last);
+      if (ourMountAt(path) !== undefined) return path;
+    }
     return fs.realpathSync(name);
   } catch (error) {
-    if (systemCode(error) !== 'ENOTCONN') throw hostError(`cannot use the mountpoint ${name}`, error);
-    return join(fs.realpathSync(dirname(name)), basename(name));
+    throw cannotUse(name, error);
   }
 }
 
-/** Whether a mount of ours is there whose process is gone. */
+/** Whether a mount of ours is there whose process is gone. Waits where the process is stopped. */
 export function isDeadMount(path: string): boolean {
-  if (mountAt(path)?.type !== MOUNT_TYPE) return false;
+  if (ourMountAt(path) === undefined) return false;
   try {
     fs.statSync(path);
     return false;
@@ -65,4 +71,16 @@ function kindOf(name: string, path: string): NodeKind {
   if (status.isDirectory()) return 'directory';
   if (status.isFile()) return 'file';
   throw new ImgfsError('refused', `the mountpoint ${name} is neither a directory nor a regular file`);
+}
+
+function isEmpty(name: string, path: string): boolean {
+  try {
+    return fs.readdirSync(path).length === 0;
+  } catch (error) {
+    throw cannotUse(name, error);
+  }
+}
+
+function cannotUse(name: string, error: unknown): unknown {
+  return hostError(`cannot use the mountpoint ${name}`, error);
 }

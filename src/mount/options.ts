@@ -103,9 +103,13 @@ const IGNORED = new Set(
   ).split(' '),
 );
 
-/** Reads one `-o` list into `settings`. Throws `usage` naming the option, and the nearest known one. */
+/**
+ * Reads one `-o` list into `settings`. A comma or backslash in a value stands behind a backslash, as in libfuse. Throws
+ * `usage` naming the option, and the nearest known one.
+ */
 export function applyMountList(settings: MountSettings, list: string): void {
-  for (const item of list.split(',').filter((part) => part !== '')) {
+  for (const written of list.match(/(?:\\.|[^,\\])+/gs) ?? []) {
+    const item = written.replace(/\\(.)/gs, '$1');
     const equals = item.indexOf('=');
     const name = equals < 0 ? item : item.slice(0, equals);
     const flag = equals < 0 ? FLAGS[name] : undefined;

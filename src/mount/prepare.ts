@@ -11,7 +11,15 @@ import type { Snapshot } from '../image/image.js';
 import { type OpenedImage, openImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
-import { buildFileTree, buildTree, type Ownership, type Tree, type TreeImage, type ViewSource } from '../tree/tree.js';
+import {
+  buildFileTree,
+  buildTree,
+  type Ownership,
+  sharedOwner,
+  type Tree,
+  type TreeImage,
+  type ViewSource,
+} from '../tree/tree.js';
 import { FrontDesk } from './desk.js';
 import type { MountOptions } from './options.js';
 import { chainOf, Views } from './views.js';
@@ -91,7 +99,7 @@ function describeForTree(opened: OpenedImage, snapshot: string | undefined): Tre
   const files = chain.toReversed();
   return {
     fileName: basename(file.path),
-    owner: file,
+    owner: sharedOwner([file, ...chain.slice(1)]),
     size: image.size,
     holdsSnapshots: format.kind === 'image' && format.can.snapshots,
     snapshots,

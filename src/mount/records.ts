@@ -3,14 +3,16 @@
  * a directory only the user can write. A record counts only while that very process lives.
  */
 import fs from 'node:fs';
-import { join } from 'node:path';
-import { ImgfsError, systemCode } from '../lib/errors.js';
+import { basename, join } from 'node:path';
+import { hostError, ImgfsError } from '../lib/errors.js';
 
 export interface MountRecord {
   readonly pid: number;
   /** Start time of the process in clock ticks since boot: with the pid, unique until the next boot. */
   readonly started: string;
   readonly mountpoint: string;
+  /** `major:minor` of the mount: unlike the mountpoint, unique while the process lives. */
+  readonly device: string;
   readonly images: readonly string[];
   readonly adapter: string;
   readonly readOnly: boolean;
@@ -20,18 +22,40 @@ export interface MountRecord {
   readonly since: string;
 }
 
+/** Logs of mounts that are gone are kept this long, for whoever asks what happened. */
+const LOG_DAYS = 7;
+
 /** The directory, made at need: private to the user, and refused when somebody else prepared it. */
-export function recordDirectory(): string {
+function recordDirectory(): string {
+  const path = recordPath();
+  try {
+    fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+    const status = fs.lstatSync(path);
+    if (status.isDirectory() && status.uid === process.getuid?.() && status.mode % 0o100 === 0) return path;
+  } catch (error) {
+    throw hostError(`cannot make ${path}`, error);
+  }
+  throw new ImgfsError('refused', `${path} is not a private directory of yours`, { hint: 'remove it' });
+}
+
+function recordPath(): string {
   const uid = process.getuid?.() ?? 0;
   const runtime = process.env.XDG_RUNTIME_DIR;
-  const path =
-    uid === 0 ? '/run/imgfs' : runtime === undefined || runtime === '' ? `/tmp/imgfs-${uid}` : join(runtime, 'imgfs');
-  fs.mkdirSync(path, { recursive: true, mode: 0o700 });
-  const status = fs.lstatSync(path);
-  if (!status.isDirectory() || status.uid !== uid || status.mode % 0o100 !== 0) {
-    throw new ImgfsError('refused', `${path} is not a private directory of yours`, { hint: 'remove it' });
+  if (uid === 0) return '/run/imgfs';
+  return runtime === undefined || runtime === '' ? `/tmp/imgfs-${uid}` : join(runtime, 'imgfs');
+}
+
+/** A path for the log of a mount that this process starts. Forgets logs nobody has asked for in a week. */
+export function newLogFile(): string {
+  const directory = recordDirectory();
+  const oldest = Date.now() - LOG_DAYS * 24 * 3600 * 1000;
+  const current = new Set(liveRecords().map((record) => record.log));
+  for (const name of fs.readdirSync(directory).filter((entry) => entry.endsWith('.log'))) {
+    const log = join(directory, name);
+    const status = fs.statSync(log, { throwIfNoEntry: false });
+    if (status !== undefined && status.mtimeMs < oldest && !current.has(log)) fs.rmSync(log, { force: true });
   }
-  return path;
+  return join(directory, `mount-${process.pid}-${Date.now()}.log`);
 }
 
 /** Notes this process as the server of a mount. Returns the function that removes the note again. */
@@ -44,25 +68,23 @@ export function writeRecord(record: Omit<MountRecord, 'pid' | 'started' | 'since
     since: new Date().toISOString(),
   };
   fs.writeFileSync(file, `${JSON.stringify(full)}\n`, { mode: 0o600 });
-  return () => {
-    fs.rmSync(file, { force: true });
-    removeIfEmpty(recordDirectory());
-  };
+  return () => fs.rmSync(file, { force: true });
 }
 
 /** The records of processes that live; those of dead ones are removed, and their logs with them. */
 export function liveRecords(): readonly MountRecord[] {
+  if (fs.lstatSync(recordPath(), { throwIfNoEntry: false }) === undefined) return [];
   const directory = recordDirectory();
   const live: MountRecord[] = [];
   for (const name of fs.readdirSync(directory).filter((entry) => entry.endsWith('.json'))) {
     const record = readRecord(join(directory, name));
     if (record !== undefined && isAlive(record)) live.push(record);
-    else {
+    // Its file is named after its process: one that is being written belongs to a process that lives.
+    else if (record !== undefined || startTime(Number(basename(name, '.json'))) === undefined) {
       fs.rmSync(join(directory, name), { force: true });
       if (record?.log !== undefined) fs.rmSync(record.log, { force: true });
     }
   }
-  removeIfEmpty(directory);
   return live;
 }
 
@@ -87,13 +109,5 @@ function startTime(pid: number): string | undefined {
     return fields[0] === 'Z' ? undefined : fields[19];
   } catch {
     return undefined;
-  }
-}
-
-function removeIfEmpty(directory: string): void {
-  try {
-    fs.rmdirSync(directory);
-  } catch (error) {
-    if (!['ENOTEMPTY', 'ENOENT', 'EBUSY', 'EACCES'].includes(systemCode(error) ?? '')) throw error;
   }
 }

@@ -83,6 +83,19 @@ export function directoryMode(mode: number): number {
   return READ_BITS.reduce((kept, bit) => (granted(mode, bit) ? kept + bit + bit / 4 : kept), 0);
 }
 
+/**
+ * Whose the views of an image are that shows other files too (a backing chain, itself first): its own file's, but group
+ * and others may read only what every file lets them read. Its owner chose what it shows.
+ */
+export function sharedOwner(files: readonly [Ownership, ...Ownership[]]): Ownership {
+  const [own, ...others] = files;
+  const [user, group, world] = READ_BITS;
+  const everyone = others.every((file) => granted(file.mode, world));
+  const members = others.every((file) => granted(file.mode, file.gid === own.gid ? group : world));
+  const kept = (bit: number, allowed: boolean): number => (allowed && granted(own.mode, bit) ? bit : 0);
+  return { ...own, mode: kept(user, true) + kept(group, members) + kept(world, everyone) };
+}
+
 function granted(mode: number, bit: number): boolean {
   return Math.floor(mode / bit) % 2 === 1;
 }

@@ -1,8 +1,8 @@
 import { accessSync, closeSync, constants, existsSync, openSync, readFileSync } from 'node:fs';
-import { ImgfsError, systemCode } from '../../lib/errors.js';
+import { ImgfsError } from '../../lib/errors.js';
 import type { MountRequest } from '../adapter.js';
+import { DEVICE, deviceError } from '../device-error.js';
 
-const DEVICE = '/dev/fuse';
 const CONFIGURATION = '/etc/fuse.conf';
 
 /** Throws where no mount can succeed: libfuse opens the device itself, also where fusermount does the rest. */
@@ -10,16 +10,7 @@ export function requireDevice(): void {
   try {
     closeSync(openSync(DEVICE, 'r+'));
   } catch (error) {
-    if (systemCode(error) === 'EACCES') {
-      throw new ImgfsError('permission', `${DEVICE} cannot be opened: permission denied`, {
-        hint: 'ask for mode 0666, or use --adapter kernel, whose helper opens it for you',
-        cause: error,
-      });
-    }
-    throw new ImgfsError('system', `${DEVICE} cannot be opened: ${systemCode(error) ?? String(error)}`, {
-      hint: 'load the fuse module (modprobe fuse); in a container: --device /dev/fuse --cap-add SYS_ADMIN',
-      cause: error,
-    });
+    throw deviceError(error);
   }
 }
 

@@ -5,10 +5,10 @@
 import { Buffer } from 'node:buffer';
 import { ImgfsError } from '../../lib/errors.js';
 import type { Adapter, MountRequest, Served, Session } from '../adapter.js';
+import { deviceAt } from '../mountinfo.js';
 import { fuseDevices } from './devices.js';
 import { diagnose, requireDevice } from './diagnose.js';
 import { handlers } from './handlers.js';
-import { deviceAt } from './mounts.js';
 import { mountOptions, REQUEST_BYTES } from './options.js';
 import { loadPackage, type Package } from './package.js';
 import { watch } from './session.js';

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ImgfsError } from '../../lib/errors.js';
 import type { Session } from '../adapter.js';
+import { deviceAt } from '../mountinfo.js';
 import { unmount } from '../unmount.js';
 import { isFuseDevice } from './devices.js';
-import { deviceAt } from './mounts.js';
 
 /** How soon an end that was not ours (plain umount) is noticed: nothing is called then, so it has to be looked for. */
 const POLL_MS = 200;

@@ -1,8 +1,9 @@
 /** From a mountpoint to a descriptor of /dev/fuse on which requests arrive. */
-import { accessSync, closeSync, constants, fstatSync, openSync, readlinkSync, statSync } from 'node:fs';
+import { accessSync, closeSync, constants, fstatSync, openSync, readlinkSync } from 'node:fs';
 import { hostError, ImgfsError, systemCode } from '../../lib/errors.js';
 import { type Libc, libc, MOUNT, OPEN } from '../../lib/libc.js';
 import type { MountRequest } from '../adapter.js';
+import { DEVICE, deviceError, IN_A_CONTAINER } from '../device-error.js';
 import { mountAsUser } from '../fusermount.js';
 import { receive, send } from './device.js';
 import {
@@ -19,12 +20,10 @@ import {
 import { negotiate } from './negotiate.js';
 import { OPCODE } from './opcodes.js';
 
-const DEVICE = '/dev/fuse';
 const TYPE = 'fuse.imgfs';
 /** mount(2) takes a page, terminator included. */
 const SOURCE_BYTES = 4095;
 const ROOT_MODE = { directory: '40000', file: '100000' } as const;
-const IN_A_CONTAINER = `in a container start it with --device ${DEVICE} --cap-add SYS_ADMIN`;
 
 /**
  * Mounts and returns the descriptor, which the caller owns. INIT is waiting on it, and until it is answered every
@@ -45,34 +44,6 @@ function checkDevice(): void {
   } catch (error) {
     throw deviceError(error);
   }
-}
-
-function deviceError(error: unknown): unknown {
-  switch (systemCode(error)) {
-    case 'ENOENT':
-    case 'ENODEV':
-    case 'ENXIO':
-      return new ImgfsError('system', `cannot mount: ${DEVICE} is missing`, {
-        hint: `in a container start it with --device ${DEVICE}; on a host: modprobe fuse`,
-        cause: error,
-      });
-    case 'EACCES':
-      return new ImgfsError('permission', `cannot mount: ${DEVICE} is mode ${deviceMode()}`, {
-        hint: `as root run chmod 0666 ${DEVICE}`,
-        cause: error,
-      });
-    case 'EPERM':
-      return new ImgfsError('permission', `cannot mount: opening ${DEVICE} is not permitted`, {
-        hint: IN_A_CONTAINER,
-        cause: error,
-      });
-    default:
-      return hostError(`cannot mount: ${DEVICE}`, error);
-  }
-}
-
-function deviceMode(): string {
-  return `0${(statSync(DEVICE).mode % 0o1000).toString(8).padStart(3, '0')}`;
 }
 
 function openDevice(): number {
