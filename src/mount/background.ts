@@ -36,8 +36,12 @@ export async function mountInBackground(options: MountOptions): Promise<readonly
     stdio: ['pipe', log, log, 'pipe'],
   });
   fs.closeSync(log);
-  const stop = (): void => void child.kill('SIGTERM');
-  process.once('SIGINT', stop).once('SIGTERM', stop);
+  // Before the mount is live a signal ends it; afterwards the command has succeeded and is about to say so.
+  let isLive = false;
+  const stop = (): void => {
+    if (!isLive) child.kill('SIGTERM');
+  };
+  process.on('SIGINT', stop).on('SIGTERM', stop);
   try {
     child.stdin?.on('error', () => {});
     child.stdin?.end(JSON.stringify({ options, logFile } satisfies Orders));
@@ -52,13 +56,12 @@ export async function mountInBackground(options: MountOptions): Promise<readonly
       await died;
       throw ImgfsError.fromJSON(said.error);
     }
+    isLive = true;
     child.unref();
     return said.warnings;
   } catch (error) {
     fs.rmSync(logFile, { force: true });
     throw error;
-  } finally {
-    process.off('SIGINT', stop).off('SIGTERM', stop);
   }
 }
 

@@ -101,12 +101,16 @@ function readRecord(path: string): MountRecord | undefined {
   }
 }
 
-/** Field 22 of /proc/PID/stat; the command name before it may hold spaces and parentheses. A zombie is not alive. */
+/**
+ * Field 22 of /proc/PID/stat; the command name before it may hold spaces and parentheses. A zombie is not alive, once
+ * its other threads are gone: until then they hold its files, and the locks on them.
+ */
 function startTime(pid: number): string | undefined {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' ? undefined : fields[19];
+    const gone = fields[0] === 'Z' && fs.readdirSync(`/proc/${pid}/task`).length <= 1;
+    return gone ? undefined : fields[19];
   } catch {
     return undefined;
   }

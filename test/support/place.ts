@@ -54,10 +54,11 @@ function ownRecords(): string {
   return runtime === undefined || runtime === '' ? `/tmp/imgfs-${uid}` : path.join(runtime, 'imgfs');
 }
 
-/** Whether a process lives; a zombie does not. */
+/** Whether a process lives; a zombie does not, once its other threads have let go of its files. */
 export function isRunning(pid: number): boolean {
   try {
-    return !/^\d+ \(.*\) Z/s.test(fs.readFileSync(`/proc/${pid}/stat`, 'latin1'));
+    const isZombie = /^\d+ \(.*\) Z/s.test(fs.readFileSync(`/proc/${pid}/stat`, 'latin1'));
+    return !isZombie || fs.readdirSync(`/proc/${pid}/task`).length > 1;
   } catch {
     return false;
   }
