@@ -154,7 +154,7 @@ describe('hostile: probing', () => {
       for (const end of ['', 'x', 'version = 1', '# Disk DescriptorFil']) {
         const started = performance.now();
         probed(Buffer.from(text.repeat(70_000 / text.length) + end));
-        expect(performance.now() - started, JSON.stringify(text)).to.be.lessThan(200);
+        expect(performance.now() - started, JSON.stringify(text)).to.be.lessThan(500);
       }
     }
   });

@@ -72,6 +72,31 @@ describe('hostile: what an image names', () => {
       expect(look(backed('b.qcow2', 'in', 'raw'))).to.include('the base');
     }));
 
+  it('backing-swapped: a directory exchanged for a link between the check and the open leads nowhere', () =>
+    within(({ home, backed, put }) => {
+      const [away, private_] = [`${home}-moved`, path.join(path.dirname(home), 'private')];
+      fs.mkdirSync(private_);
+      fs.writeFileSync(path.join(private_, 'base'), SECRET);
+      put('base', Buffer.from('the base'));
+      const file = backed('a.qcow2', 'base', 'raw');
+      expect(look(file)).to.include('the base');
+      const honest = fs.realpathSync;
+      const swapping = (name: fs.PathLike): string => {
+        const found = honest(name);
+        if (found !== path.join(home, 'base')) return found;
+        fs.renameSync(home, away);
+        fs.symlinkSync(private_, home);
+        return found;
+      };
+      fs.realpathSync = Object.assign(swapping, honest) as typeof fs.realpathSync;
+      try {
+        refused(file);
+      } finally {
+        fs.realpathSync = honest;
+      }
+      expect(fs.readlinkSync(home)).to.equal(private_);
+    }));
+
   it('backing-symlink-image: an image reached by a link may name files beside the link or beside itself', () =>
     within(({ home, secret, backed, put }) => {
       const elsewhere = path.join(path.dirname(home), 'elsewhere');

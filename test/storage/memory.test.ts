@@ -49,7 +49,7 @@ describe('memory storage', () => {
     const started = performance.now();
     expect(storage.extent(10)).to.deep.equal({ data: false, length: 2 ** 51 - 10 });
     expect(storage.extent(2 ** 51 + 4096)).to.deep.equal({ data: false, length: 2 ** 52 - 2 ** 51 - 4096 });
-    expect(performance.now() - started).to.be.lessThan(50);
+    expect(performance.now() - started).to.be.lessThan(500);
   });
 
   it('refuses impossible sizes', () => {
