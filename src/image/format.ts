@@ -1,4 +1,5 @@
 import type { Storage } from '../storage/storage.js';
+import type { CheckOptions, CheckReport } from './check.js';
 import type { Image } from './image.js';
 import type { Limits } from './limits.js';
 import type { Sharing } from './sharing.js';
@@ -60,6 +61,8 @@ export interface ImageFormat extends Recognised {
    * the context throws.
    */
   open(storage: Storage, context: OpenContext): Image;
+  /** Checks the structure, and mends it where asked. The storage stays the caller's. Throws as `open`. */
+  check?(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport;
 }
 
 /** A format we can name but not open yet: never mistaken for raw, always refused with its name. */

@@ -1,9 +1,9 @@
 import { checkTable, type Limits } from '../../image/limits.js';
-import { roundUp } from '../../lib/bits.js';
+import { bigEndianWords, roundUp } from '../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import { readTable, type Storage } from '../../storage/storage.js';
 import type { Header } from './header.js';
-import { BITMAP_HEADER_BYTES, decodeBitmap, MAX } from './layout.js';
+import { BITMAP_HEADER_BYTES, decodeBitmap, entryOffset, hasOffset, L1_ENTRY_BYTES, MAX } from './layout.js';
 
 /** A persistent dirty bitmap, as the directory lists it. */
 export interface BitmapEntry {
@@ -14,6 +14,15 @@ export interface BitmapEntry {
   readonly inUse: boolean;
   /** It must track changes from the moment the image is opened for writing. */
   readonly auto: boolean;
+  /** Where its table lies. */
+  readonly tableAt: number;
+  readonly tableEntries: number;
+}
+
+/** A range of the image file. */
+export interface Range {
+  readonly at: number;
+  readonly bytes: number;
 }
 
 const MAX_GRANULARITY_BITS = 31;
@@ -47,10 +56,36 @@ export function readBitmaps(storage: Storage, header: Header, limits: Limits): B
   return found;
 }
 
+/** Every range the bitmaps take up: directory, tables, clusters of bits. Throws as `readBitmaps`. */
+export function* bitmapRanges(storage: Storage, header: Header, limits: Limits): Generator<Range> {
+  const claim = header.extensions.bitmaps;
+  if (claim === undefined || !header.bitmapsValid) return;
+  yield { at: claim.at, bytes: claim.bytes };
+  for (const { tableAt, tableEntries } of readBitmaps(storage, header, limits)) {
+    const bytes = checkTable(storage, {
+      name: 'bitmap table',
+      at: tableAt,
+      entries: tableEntries,
+      entryBytes: L1_ENTRY_BYTES,
+      maxBytes: limits.tableBytes,
+      alignment: header.clusterSize,
+    });
+    yield { at: tableAt, bytes };
+    const table = new Uint8Array(bytes);
+    readTable(storage, table, tableAt, 'bitmap table');
+    const words = bigEndianWords(table);
+    for (let i = 0; i < words.length; i += 2) {
+      if (hasOffset(words[i]!, words[i + 1]!)) {
+        yield { at: entryOffset(words[i]!, words[i + 1]!), bytes: header.clusterSize };
+      }
+    }
+  }
+}
+
 function readEntry(directory: Buffer, at: number, name: string): { entry: BitmapEntry; end: number } {
   const overrun = `${name}: the bitmap directory ends inside an entry`;
   if (at + BITMAP_HEADER_BYTES > directory.length) throw corrupt(overrun);
-  const fields = decodeBitmap(directory, at);
+  const fields = decodeBitmap(directory, at, name);
   const nameAt = at + BITMAP_HEADER_BYTES + fields.extraBytes;
   const nameEnd = nameAt + fields.nameBytes;
   if (nameEnd > directory.length) throw corrupt(overrun);
@@ -61,6 +96,8 @@ function readEntry(directory: Buffer, at: number, name: string): { entry: Bitmap
     granularity: 2 ** fields.granularityBits,
     inUse: fields.inUse,
     auto: fields.auto,
+    tableAt: fields.tableAt,
+    tableEntries: fields.tableEntries,
   };
   return { entry, end: at + roundUp(nameEnd - at, 8) };
 }

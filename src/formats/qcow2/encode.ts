@@ -4,13 +4,17 @@ import { roundUp } from '../../lib/bits.js';
 import type { RawExtension } from './extensions.js';
 import {
   BITMAP_HEADER_BYTES,
+  decodeRefcount,
   EXTENSION_HEADER_BYTES,
   FEATURE_NAME_BYTES,
   type Features,
   HEADER_BYTES,
   type HeaderFields,
+  INCOMPATIBLE,
+  incompatibleByte,
   MAGIC,
   SNAPSHOT_HEADER_BYTES,
+  withoutDamageBits,
 } from './layout.js';
 
 const TWO_32 = 2 ** 32;
@@ -190,4 +194,35 @@ export function encodeBitmap(entry: {
   into.writeUInt16BE(name.length, 18);
   into.set(name, BITMAP_HEADER_BYTES);
   return into;
+}
+
+/** Sets entry `n` of a block of refcounts, whatever it was. The value must fit. */
+export function setRefcount(block: Buffer, n: number, bits: number, value: number): void {
+  const old = decodeRefcount(block, n, bits);
+  if (bits >= 8) putRefcount(block, n, bits, value);
+  else {
+    const perByte = 8 / bits;
+    const at = Math.floor(n / perByte);
+    block.writeUInt8(block.readUInt8(at) + (value - old) * 2 ** ((n % perByte) * bits), at);
+  }
+}
+
+/** Bytes to put at an offset of the header: fields that change together are one write. */
+export interface HeaderPatch {
+  readonly at: number;
+  readonly bytes: Buffer;
+}
+
+/** Switches to another refcount table. */
+export function refcountTablePatch(at: number, clusters: number): HeaderPatch {
+  const bytes = Buffer.alloc(12);
+  putU64(bytes, 0, at);
+  bytes.writeUInt32BE(clusters, 8);
+  return { at: 48, bytes };
+}
+
+/** Says that the image is neither dirty nor corrupt. `stored` is a version 3 header as it is stored now. */
+export function soundPatch(stored: Uint8Array): HeaderPatch {
+  const { at } = incompatibleByte(INCOMPATIBLE.dirty);
+  return { at, bytes: Buffer.from([withoutDamageBits(stored[at] ?? 0)]) };
 }

@@ -1,4 +1,5 @@
 import type { ImageFormat } from '../../image/format.js';
+import { check } from './check.js';
 import { openImage } from './image.js';
 import { decodeSignature, MAGIC, probedClusterSize } from './layout.js';
 
@@ -17,4 +18,5 @@ export const qcow2: ImageFormat = {
   },
   ownBytes: probedClusterSize,
   open: openImage,
+  check,
 };

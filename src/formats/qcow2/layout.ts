@@ -142,6 +142,16 @@ export function incompatibleByte(bit: number): { readonly at: number; readonly v
   return { at: 79 - Math.floor(bit / 8), value: 1 << (bit % 8) };
 }
 
+/** The byte of the header that `incompatibleByte` names for both damage bits, with these two cleared. */
+export function withoutDamageBits(byte: number): number {
+  return byte & ~((1 << INCOMPATIBLE.dirty) | (1 << INCOMPATIBLE.corrupt));
+}
+
+/** An L1 or L2 entry's high word with its copied flag as given. */
+export function withCopied(high: number, copied: boolean): number {
+  return (copied ? high | COPIED : high & ~COPIED) >>> 0;
+}
+
 /** One header extension's frame; the data follows, padded to a multiple of 8. */
 export const EXTENSION_HEADER_BYTES = 8;
 
@@ -198,6 +208,10 @@ const COPIED = 0x80000000;
 const COMPRESSED = 0x40000000;
 const DESCRIPTOR_HIGH = 0x3fffffff;
 const ZERO = 1;
+const L1_RESERVED_HIGH = 0x7f000000;
+const L1_RESERVED_LOW = 0x1ff;
+const L2_RESERVED_HIGH = 0x3f000000;
+const L2_RESERVED_LOW = 0x1fe;
 const HIGH_LIMIT = 2 ** 21;
 const TWO_32 = 2 ** 32;
 
@@ -230,6 +244,23 @@ export interface EntryRules {
 export function entryOffset(high: number, low: number): number {
   const top = high & OFFSET_HIGH;
   return top < HIGH_LIMIT ? top * TWO_32 + ((low & OFFSET_LOW) >>> 0) : Number.NaN;
+}
+
+/** Whether reserved bits of an L1 entry or of a standard L2 entry (not compressed) are set. */
+export function hasReservedBits(high: number, low: number, level: 'l1' | 'l2'): boolean {
+  return level === 'l1'
+    ? (high & L1_RESERVED_HIGH) !== 0 || (low & L1_RESERVED_LOW) !== 0
+    : (high & L2_RESERVED_HIGH) !== 0 || (low & L2_RESERVED_LOW) !== 0;
+}
+
+/** Whether an L1 or L2 entry claims that its cluster's refcount is exactly 1. */
+export function isCopied(high: number): boolean {
+  return (high & COPIED) !== 0;
+}
+
+/** Whether some subcluster of an extended L2 entry is allocated and reads as zeros at once: a contradiction. */
+export function allocatedAndZero(zeros: number, allocated: number): boolean {
+  return (zeros & allocated) !== 0;
 }
 
 /** Whether an offset field holds anything: 0 means not allocated. */
@@ -377,6 +408,8 @@ export function decodeSnapshotExtra(from: Buffer, what: string): SnapshotExtra {
 export const BITMAP_HEADER_BYTES = 24;
 
 export interface BitmapFields {
+  readonly tableAt: number;
+  readonly tableEntries: number;
   readonly inUse: boolean;
   readonly auto: boolean;
   readonly type: number;
@@ -385,9 +418,11 @@ export interface BitmapFields {
   readonly extraBytes: number;
 }
 
-export function decodeBitmap(from: Buffer, at: number): BitmapFields {
+export function decodeBitmap(from: Buffer, at: number, name: string): BitmapFields {
   const flags = from.readUInt32BE(at + 12);
   return {
+    tableAt: readU64BE(from, at, `${name}: the offset of a bitmap table`),
+    tableEntries: from.readUInt32BE(at + 8),
     inUse: bitAt(flags, 0),
     auto: bitAt(flags, 1),
     type: from.readUInt8(at + 16),

@@ -11,6 +11,8 @@ export interface StoredSnapshot {
   readonly snapshot: Snapshot;
   readonly l1At: number;
   readonly l1Entries: number;
+  /** Host offset at which its entry of the snapshot table ends. */
+  readonly end: number;
 }
 
 /** The table is read in pieces of this: its length is known only by walking it. */
@@ -64,6 +66,7 @@ function readEntry(cursor: Cursor, header: Header, index: number, name: string):
     },
     l1At: fields.l1At,
     l1Entries: fields.l1Entries,
+    end: cursor.at,
   };
 }
 

@@ -1,0 +1,174 @@
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import { expect } from 'chai';
+import { check } from '../../../src/formats/qcow2/check.js';
+import { goodSamples } from '../../../src/formats/qcow2/samples-catalogue.js';
+import type { CheckReport, Repair } from '../../../src/image/check.js';
+import { MemoryStorage } from '../../../src/storage/memory.js';
+import { closedContext } from '../../support/images.js';
+import { needsTool, qemuImg, qemuIo } from '../../support/qemu.js';
+import { scratch } from '../../support/scratch.js';
+import { Random, SEED } from '../../support/seed.js';
+
+interface QemuReport {
+  readonly corruptions?: number;
+  readonly leaks?: number;
+  readonly 'check-errors': number;
+  readonly 'image-end-offset'?: number;
+  readonly 'total-clusters'?: number;
+  readonly 'allocated-clusters'?: number;
+  readonly 'fragmented-clusters'?: number;
+  readonly 'compressed-clusters'?: number;
+}
+
+/** qemu-img's answer; undefined where it cannot open the image at all. */
+function qemuCheck(file: string, ...options: readonly string[]): { code: number; report?: QemuReport } {
+  const done = spawnSync('qemu-img', ['check', '--output=json', '-f', 'qcow2', ...options, file], { encoding: 'utf8' });
+  const at = done.stdout.indexOf('{');
+  return { code: done.status ?? -1, ...(at < 0 ? {} : { report: JSON.parse(done.stdout.slice(at)) as QemuReport }) };
+}
+
+function ourCheck(bytes: Uint8Array, repair: Repair = 'none'): { report: CheckReport; bytes: Buffer; said: string[] } {
+  const storage = MemoryStorage.from(bytes);
+  const said: string[] = [];
+  const report = check(storage, { ...closedContext(), writable: true }, { repair, tell: (line) => said.push(line) });
+  return { report, bytes: storage.bytes(), said };
+}
+
+function codeOf(report: CheckReport): number {
+  if (report.checkErrors > 0) return 1;
+  if (report.corruptions > 0) return 2;
+  return report.leaks > 0 ? 3 : 0;
+}
+
+describe('qcow2 check beside qemu-img check', () => {
+  const files = scratch();
+  needsTool('qemu-img', 'qemu-io');
+
+  it('finds nothing in good samples, and counts clusters alike', () => {
+    for (const sample of goodSamples()) {
+      const file = files.path('good.qcow2');
+      fs.writeFileSync(file, sample.image);
+      const theirs = qemuCheck(file);
+      const { report, said } = ourCheck(sample.image);
+      expect(codeOf(report), `${sample.name}: ${said.join('; ')}`).to.equal(theirs.code);
+      if (theirs.code === 0) expectSameNumbers(report, theirs.report, sample.name);
+    }
+  });
+
+  it('agrees on images with damage in their tables', () => {
+    const random = new Random(SEED);
+    const original = damageable(files.path('original.qcow2'));
+    const tally = { same: 0, differ: [] as string[] };
+    for (let round = 0; round < 150; round++) {
+      const bytes = Buffer.from(original.bytes);
+      const where: string[] = [];
+      for (let n = 0; n <= random.below(3); n++) where.push(damage(bytes, original.tables, random));
+      const file = files.path('damaged.qcow2');
+      fs.writeFileSync(file, bytes);
+      const theirs = qemuCheck(file);
+      let ours: number;
+      let said: readonly string[] = [];
+      try {
+        const checked = ourCheck(bytes);
+        ours = codeOf(checked.report);
+        said = checked.said;
+      } catch {
+        ours = 1;
+      }
+      if (ours === theirs.code) tally.same++;
+      else tally.differ.push(`${where.join(', ')}: qemu ${theirs.code}, we ${ours}: ${said.join('; ').slice(0, 300)}`);
+    }
+    expect(tally.differ.join('\n'), `seed ${SEED}`).to.equal('');
+  });
+
+  it('repairs what qemu-img then finds sound, and changes no guest byte', () => {
+    const random = new Random(SEED + 1);
+    const original = damageable(files.path('original.qcow2'));
+    for (let round = 0; round < 40; round++) {
+      const bytes = Buffer.from(original.bytes);
+      const where = damageRefcounts(bytes, original, random);
+      const mended = ourCheck(bytes, 'all');
+      const file = files.path('mended.qcow2');
+      fs.writeFileSync(file, mended.bytes);
+      expect(qemuCheck(file).code, `${where} (seed ${SEED}): ${mended.said.join('; ')}`).to.equal(0);
+      qemuImg('compare', '-f', 'qcow2', '-F', 'qcow2', file, files.path('original.qcow2'));
+    }
+  });
+});
+
+function expectSameNumbers(report: CheckReport, theirs: QemuReport | undefined, what: string): void {
+  expect(
+    [report.units.total, report.units.allocated, report.units.fragmented, report.units.compressed, report.imageEnd],
+    what,
+  ).to.deep.equal([
+    theirs?.['total-clusters'] ?? 0,
+    theirs?.['allocated-clusters'] ?? 0,
+    theirs?.['fragmented-clusters'] ?? 0,
+    theirs?.['compressed-clusters'] ?? 0,
+    theirs?.['image-end-offset'],
+  ]);
+}
+
+interface Damageable {
+  readonly bytes: Buffer;
+  /** Host ranges that hold tables of 8-byte entries. */
+  readonly tables: readonly (readonly [number, number])[];
+  readonly refcounts: readonly [number, number];
+}
+
+/** An image with data, zeros, compressed clusters and a snapshot, and where its tables lie. */
+function damageable(file: string): Damageable {
+  fs.rmSync(file, { force: true });
+  qemuImg('create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', file, '4M');
+  qemuIo(file, ['write -P 1 0 256k', 'write -z 300k 64k', 'write -c -P 2 400k 4k', 'write -c -P 3 404k 4k']);
+  qemuImg('snapshot', '-c', 'one', file);
+  qemuIo(file, ['write -P 4 64k 64k', 'write -P 5 3M 128k', 'discard 128k 8k']);
+  const bytes = fs.readFileSync(file);
+  const l1 = Number(bytes.readBigUInt64BE(40));
+  const l2 = Number(bytes.readBigUInt64BE(l1) & 0xfffffffffffe00n);
+  const refcountTable = Number(bytes.readBigUInt64BE(48));
+  const block = Number(bytes.readBigUInt64BE(refcountTable));
+  return {
+    bytes,
+    tables: [
+      [l1, 8],
+      [l2, 1024],
+      [refcountTable, 16],
+      [block, 512],
+    ],
+    refcounts: [block, 400],
+  };
+}
+
+function damage(bytes: Buffer, tables: Damageable['tables'], random: Random): string {
+  const [at, length] = tables[random.below(tables.length)] as readonly [number, number];
+  const entry = at + 8 * random.below(length / 8);
+  const clusters = bytes.length / 4096;
+  const values = [
+    0n,
+    BigInt(4096 * random.below(clusters)),
+    1n << 63n,
+    0x200n,
+    BigInt(4096 * (clusters + 50)),
+    0xffffn,
+  ];
+  const value = values[random.below(values.length)] ?? 0n;
+  bytes.writeBigUInt64BE(value, entry);
+  return `${value.toString(16)} at ${entry}`;
+}
+
+function damageRefcounts(bytes: Buffer, image: Damageable, random: Random): string {
+  const [at, length] = image.refcounts;
+  const where: string[] = [];
+  for (let n = 0; n <= random.below(4); n++) {
+    const entry = at + 2 * random.below(length / 2);
+    bytes.writeUInt16BE(random.below(4), entry);
+    where.push(String(entry));
+  }
+  if (random.below(4) === 0) {
+    bytes.writeBigUInt64BE(BigInt(random.below(2) === 0 ? 512 : 1 << 30), image.tables[2]?.[0] ?? 0);
+    where.push('refcount table');
+  }
+  return where.join(', ');
+}
