@@ -1,7 +1,7 @@
 /** The handlers that change something. */
 import { constants } from 'node:os';
 import type { Ino, Served } from '../adapter.js';
-import { type Desk, type Handles, resolvePath } from './desk.js';
+import { type Desk, type Handles, type Request, resolvePath } from './desk.js';
 import type { Operations } from './operations.js';
 
 const { EPERM, EROFS, ENOSPC } = constants.errno;
@@ -33,7 +33,7 @@ export function changeHandlers(
 ): Pick<Operations, Changes> {
   const fixed = readOnly ? -EROFS : -EPERM;
   const never = (name: string, path: string): number => desk.run([name, path], () => fixed);
-  const change = (request: readonly (string | number)[], serve: () => void): number =>
+  const change = (request: Request, serve: () => void): number =>
     desk.run(request, () => {
       if (readOnly) return -EROFS;
       serve();

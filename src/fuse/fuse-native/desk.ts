@@ -1,7 +1,8 @@
 /** What the handlers share: running requests safely, open files by number, and names by path. */
 import { constants } from 'node:os';
-import { errorLine, ImgfsError } from '../../lib/errors.js';
+import { ImgfsError } from '../../lib/errors.js';
 import { type Ino, type MountRequest, type NameServer, ROOT } from '../adapter.js';
+import { Complaints } from '../complaints.js';
 import { errnoOf } from '../errno.js';
 
 const { EIO } = constants.errno;
@@ -18,37 +19,36 @@ export function resolvePath(names: NameServer, path: string): Ino {
   return ino;
 }
 
+/** What was asked: the operation, the path, and numbers. Joined only where somebody reads it. */
+export type Request = readonly (string | number)[];
+
 /**
  * Runs requests so that nothing is ever thrown into the native callback, where it would end the process or leave the
- * reader waiting. What is the image's or our fault goes to the log, once for as long as it stays the same.
+ * reader waiting. What is the image's fault or ours goes to the log.
  */
 export class Desk {
-  #lastTrouble = '';
+  readonly #complaints: Complaints;
 
-  constructor(readonly report: Report) {}
+  constructor(private readonly report: Report) {
+    this.#complaints = new Complaints(report.log);
+  }
 
   /** What `serve` returned, or the negated errno of what it threw. */
-  run<T>(request: readonly (string | number)[], serve: () => T): T | number {
+  run<T>(request: Request, serve: () => T): T | number {
     try {
       const result = serve();
-      this.#trace(request, typeof result === 'number' ? String(result) : 'ok');
+      if (this.report.trace) this.#trace(request, typeof result === 'number' ? String(result) : 'ok');
       return result;
     } catch (error) {
       const errno = errnoOf(error);
-      this.#trace(request, error instanceof ImgfsError ? error.reason : 'internal error');
-      if (errno === EIO) this.#complain(`${request.join(' ')}: ${errorLine(error)}`, errorLine(error));
+      if (this.report.trace) this.#trace(request, error instanceof ImgfsError ? error.reason : 'internal error');
+      if (errno === EIO) this.#complaints.tell(request.join(' '), error);
       return -errno;
     }
   }
 
-  #trace(request: readonly (string | number)[], outcome: string): void {
-    if (this.report.trace) this.report.log(`${request.join(' ')} -> ${outcome}`);
-  }
-
-  #complain(message: string, trouble: string): void {
-    if (trouble === this.#lastTrouble) return;
-    this.#lastTrouble = trouble;
-    this.report.log(message);
+  #trace(request: Request, outcome: string): void {
+    this.report.log(`${request.join(' ')} -> ${outcome}`);
   }
 }
 

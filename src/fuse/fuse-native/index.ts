@@ -11,7 +11,8 @@ import { diagnose, requireDevice } from './diagnose.js';
 import { handlers } from './handlers.js';
 import { mountOptions, REQUEST_BYTES } from './options.js';
 import { loadPackage, type Package } from './package.js';
-import { watch } from './session.js';
+import { NativeSession } from './session.js';
+import { countThreads } from './threads.js';
 
 /** The size of the buffer the addon copies the mountpoint into, without its terminator. */
 const MOUNTPOINT_LIMIT = 1023;
@@ -68,7 +69,7 @@ async function mount({ Translator, binding }: Package, request: MountRequest, se
       mountOptions(request),
       thread,
       translator,
-      translator._malloc,
+      countThreads(translator, request.log),
       translator._handlers,
       translator._getImplementedArray(),
     );
@@ -78,7 +79,7 @@ async function mount({ Translator, binding }: Package, request: MountRequest, se
   // Nothing else ran since `before`: the call above blocks.
   const [descriptor] = [...fuseDevices()].filter((number) => !before.has(number));
   if (descriptor === undefined) throw new ImgfsError('system', `${mountpoint} was unmounted at once`);
-  const session = watch({
+  const session = new NativeSession({
     mountpoint,
     descriptor,
     device: deviceAt(mountpoint),

@@ -4,6 +4,9 @@ import type { MountRequest } from '../adapter.js';
 /** The size of the buffer the addon copies the options into, without its terminator. */
 const OPTIONS_LIMIT = 1023;
 
+/** Stands for the beginning of a source that did not fit. */
+const MARK = '...';
+
 /** Largest read and write request: what libfuse 2.9 can do. */
 export const REQUEST_BYTES = 131072;
 
@@ -20,6 +23,9 @@ export function mountOptions(request: Pick<MountRequest, 'source' | 'allowOther'
     'big_writes',
     // Removing an open file is refused by us; libfuse would try to hide it under another name first.
     'hard_remove',
+    // As many as libfuse has threads to keep: beyond them it starts and ends one per request (see threads.ts). Nothing
+    // is lost, for one thread answers them all.
+    'max_background=8',
     // Our own inode numbers, and names and sizes asked for anew at each use: the package can tell the kernel neither
     // how long one file's attributes are good for nor to let go of them.
     'use_ino',
@@ -34,11 +40,15 @@ export function mountOptions(request: Pick<MountRequest, 'source' | 'allowOther'
   return head + fitted(request.source, OPTIONS_LIMIT - head.length);
 }
 
-/** `source` escaped for libfuse's option parser, in at most `room` bytes. */
+/** `source` escaped for libfuse's option parser, in at most `room` bytes: as much of its end as there is room for. */
 function fitted(source: string, room: number): string {
-  const escaped = (text: string): string => text.replace(/[\\,]/g, '\\$&');
-  if (Buffer.byteLength(escaped(source)) <= room) return escaped(source);
-  const characters = [...source];
-  while (Buffer.byteLength(`...${escaped(characters.join(''))}`) > room) characters.shift();
-  return `...${escaped(characters.join(''))}`;
+  const pieces = [...source].map((character) => character.replace(/[\\,]/, '\\$&'));
+  const whole = pieces.join('');
+  if (Buffer.byteLength(whole) <= room) return whole;
+  let left = room - MARK.length;
+  const first = pieces.findLastIndex((piece) => {
+    left -= Buffer.byteLength(piece);
+    return left < 0;
+  });
+  return MARK + pieces.slice(first + 1).join('');
 }
