@@ -13,7 +13,7 @@ import { exercise } from '../support/exercise.js';
 import { closedContext, readAll } from '../support/images.js';
 import { outcome } from '../support/outcome.js';
 import { Random, SEED } from '../support/seed.js';
-import { type GoodSample, offers } from '../support/specimens.js';
+import { type BrokenSample, type GoodSample, offers } from '../support/specimens.js';
 
 /** Counts how often each storage was closed for the first time. */
 class Counted extends MemoryStorage {
@@ -53,6 +53,10 @@ for (const format of images) {
       describe(name, () => reading(format, { name, image, disk, snapshots: [] }));
     }
 
+    for (const sample of offer?.broken() ?? []) {
+      it(`refuses ${sample.name}, as ${sample.reason}, at the first ${sample.fails}`, () => refusing(format, sample));
+    }
+
     const [damage] = offer?.specimens() ?? [];
     if (damage === undefined) {
       it(`is not damaged on purpose: ${offer?.wholeAtAnyLength ?? 'no specimens'}`, () =>
@@ -63,6 +67,27 @@ for (const format of images) {
       }
     }
   });
+}
+
+/** What is broken is refused where it is met, never before: the rest of the image stays of use. */
+function refusing(format: ImageFormat, { image: bytes, fails, reason }: BrokenSample): void {
+  let image: Image | undefined;
+  const steps: readonly (readonly [BrokenSample['fails'], () => void])[] = [
+    [
+      'open',
+      () => {
+        image = open(format, bytes);
+      },
+    ],
+    ['read', () => image?.read(new Uint8Array(512), 0)],
+    ['snapshots', () => void image?.snapshots()],
+    ['info', () => void image?.info.specific],
+  ];
+  for (const [step, action] of steps) {
+    if (fails === 'open' && step !== 'open') break;
+    expect(outcome(action), step).to.equal(step === fails ? reason : 'done');
+  }
+  image?.close();
 }
 
 function reading(format: ImageFormat, { image: bytes, disk }: GoodSample): void {
@@ -183,6 +208,7 @@ interface Damageable {
 
 function damaged(format: ImageFormat, { image: bytes, disk, fields }: Damageable): void {
   it('truncation-sweep: cut anywhere, it is refused, or what can be read is right', () => {
+    const whole = open(format, bytes);
     const fine = Array.from({ length: Math.min(4096, bytes.length) / 16 }, (_, n) => n * 16);
     const coarse = Array.from({ length: Math.ceil(bytes.length / 64) }, (_, n) => n * 64).filter((n) => n > 4096);
     for (const length of [...fine, ...coarse.filter((n) => bytes.length < 40_000 || n % 512 === 0)]) {
@@ -195,6 +221,9 @@ function damaged(format: ImageFormat, { image: bytes, disk, fields }: Damageable
         continue;
       }
       checkCut(image, disk, length);
+      const listed = image;
+      const names = (of: Image): string => JSON.stringify(of.snapshots().map(({ id, name }) => [id, name]));
+      if (outcome(() => void listed.snapshots()) === 'done') expect(names(listed)).to.equal(names(whole));
       image.close();
     }
   });
