@@ -107,6 +107,19 @@ export class MemoryStorage implements Storage {
     return twin;
   }
 
+  /** The same for storages of equal content, whatever their pages; different for others, as far as 64 bits go. */
+  fingerprint(): string {
+    let low = wrapped(this.length);
+    let high = Math.floor(this.length / 2 ** 32);
+    for (const [index, page] of this.pages) {
+      const [first, second] = this.shared.has(index) ? pageHash(page) : hashOf(page);
+      if (first === ZERO_PAGE[0] && second === ZERO_PAGE[1]) continue;
+      low = wrapped(low + Math.imul(first + index, 0x85ebca6b));
+      high = wrapped(high + Math.imul(second + index, 0xc2b2ae35));
+    }
+    return `${low}.${high}`;
+  }
+
   private firstHole(after: number): number {
     let page = after + 1;
     while (this.pages.has(page)) page++;
@@ -129,3 +142,33 @@ export class MemoryStorage implements Storage {
     return mine;
   }
 }
+
+/** Shared pages are never written again, so each is hashed once. */
+const hashes = new WeakMap<Uint8Array, readonly [number, number]>();
+
+function pageHash(page: Uint8Array): readonly [number, number] {
+  const known = hashes.get(page);
+  if (known !== undefined) return known;
+  const fresh = hashOf(page);
+  hashes.set(page, fresh);
+  return fresh;
+}
+
+/** Two polynomials over the page's words. */
+function hashOf(page: Uint8Array): readonly [number, number] {
+  const words = new Uint32Array(page.buffer, page.byteOffset, PAGE / 4);
+  let first = 1;
+  let second = 1;
+  for (const word of words) {
+    first = wrapped(Math.imul(first, 0x01000193) + word);
+    second = wrapped(Math.imul(second, 0x9e3779b1) + word);
+  }
+  return [first, second];
+}
+
+/** As a signed 32-bit number, so that sums do not depend on their order. */
+function wrapped(value: number): number {
+  return Math.imul(value, 1);
+}
+
+const ZERO_PAGE = hashOf(new Uint8Array(PAGE));

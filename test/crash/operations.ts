@@ -1,0 +1,93 @@
+/** What a workload does to an image: the alphabet of the crash, fault and model runners. */
+import type { Image } from '../../src/image/image.js';
+
+export type Operation =
+  /** `zeros` writes zeros instead of bytes that tell which operation wrote them. */
+  | { readonly do: 'write'; readonly at: number; readonly length: number; readonly zeros?: boolean }
+  /** Zeros that keep their space, and zeros that may give it back. */
+  | { readonly do: 'zero'; readonly at: number; readonly length: number }
+  | { readonly do: 'discard'; readonly at: number; readonly length: number }
+  | { readonly do: 'flush' }
+  | { readonly do: 'resize'; readonly size: number }
+  | { readonly do: 'snapshot'; readonly name: string }
+  | { readonly do: 'delete'; readonly name: string }
+  | { readonly do: 'apply'; readonly name: string }
+  | { readonly do: 'rename'; readonly name: string; readonly to: string }
+  | { readonly do: 'reopen' };
+
+export const SECTOR = 512;
+
+const WORD = 8;
+
+/**
+ * The bytes that operation `stamp` writes at guest offset `at`: words of (stamp, guest position), so that every sector
+ * of every write differs from all others, and one that went astray tells where it belongs.
+ */
+export function stamped(stamp: number, at: number, length: number): Uint8Array {
+  const first = Math.floor(at / WORD);
+  const words = Math.ceil((at + length) / WORD) - first;
+  const bytes = new Uint8Array(words * WORD);
+  const view = new Uint32Array(bytes.buffer);
+  for (let n = 0; n < words; n++) {
+    view[n * 2] = stamp;
+    view[n * 2 + 1] = first + n;
+  }
+  return bytes.subarray(at - first * WORD, at - first * WORD + length);
+}
+
+/** What a write stores; nothing for other operations. */
+export function bytesOf(operation: Operation, stamp: number): Uint8Array {
+  if (operation.do !== 'write') return new Uint8Array();
+  const { at, length, zeros } = operation;
+  return zeros === true ? new Uint8Array(length) : stamped(stamp, at, length);
+}
+
+/** Does it. `reopen` is the caller's business. Snapshots are found by name. */
+export function perform(image: Image, operation: Exclude<Operation, { do: 'reopen' }>, stamp: number): void {
+  switch (operation.do) {
+    case 'write':
+      return image.write(bytesOf(operation, stamp), operation.at);
+    case 'zero':
+      return image.zero(operation.at, operation.length, { unmap: false });
+    case 'discard':
+      return image.zero(operation.at, operation.length, { unmap: true });
+    case 'flush':
+      return image.flush();
+    case 'resize':
+      return image.resize(operation.size);
+    case 'snapshot':
+      return void image.createSnapshot(Buffer.from(operation.name));
+    case 'delete':
+      return image.deleteSnapshot(idOf(image, operation.name));
+    case 'apply':
+      return image.applySnapshot(idOf(image, operation.name));
+    case 'rename':
+      return image.renameSnapshot(idOf(image, operation.name), Buffer.from(operation.to));
+  }
+}
+
+/** In a line of a report: `write 4096+512`. */
+export function describeOperation(operation: Operation): string {
+  switch (operation.do) {
+    case 'write':
+    case 'zero':
+    case 'discard':
+      return `${operation.do} ${operation.at}+${operation.length}`;
+    case 'resize':
+      return `resize ${operation.size}`;
+    case 'rename':
+      return `rename ${operation.name} ${operation.to}`;
+    case 'snapshot':
+    case 'delete':
+    case 'apply':
+      return `${operation.do} ${operation.name}`;
+    default:
+      return operation.do;
+  }
+}
+
+function idOf(image: Image, name: string): string {
+  const found = image.snapshots().find((snapshot) => snapshot.name === name);
+  if (found === undefined) throw new Error(`no snapshot is called ${name}`);
+  return found.id;
+}

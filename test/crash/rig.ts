@@ -1,0 +1,72 @@
+/** Files in memory and the way to open the image among them: what all runners drive a format through. */
+import { formats } from '../../src/formats/index.js';
+import type { ImageFormat, OpenContext, Reference } from '../../src/image/format.js';
+import type { Image } from '../../src/image/image.js';
+import { DEFAULT_LIMITS } from '../../src/image/limits.js';
+import type { MemoryStorage } from '../../src/storage/memory.js';
+import type { Storage } from '../../src/storage/storage.js';
+import { readAll } from '../support/images.js';
+import type { Found } from './timeline.js';
+import type { PastDisk } from './world.js';
+
+/** One file beside the image: its name as the image has it, and its format where it is an image itself. */
+export interface RigFile {
+  readonly name: string;
+  readonly role: 'image' | 'base' | 'data-file';
+  readonly format?: string;
+  readonly storage: MemoryStorage;
+}
+
+/** How an image and its files are opened. The files are given each time: a crash state has its own. */
+export class Rig {
+  constructor(
+    readonly format: ImageFormat,
+    /** The image first. */
+    readonly files: readonly RigFile[],
+  ) {}
+
+  /** Opens the image over `storages`, which are in the order of `files` and belong to the caller. */
+  open(storages: readonly Storage[], writable: boolean): Image {
+    const [first] = storages;
+    if (first === undefined) throw new Error('a rig without an image');
+    return this.format.open(first, this.context(storages, writable));
+  }
+
+  /** The context an image of this rig is opened with. */
+  context(storages: readonly Storage[], writable: boolean): OpenContext {
+    const find = (reference: Reference): readonly [RigFile, Storage] => {
+      const index = this.files.findIndex(({ name }) => name === reference.name);
+      const [file, storage] = [this.files[index], storages[index]];
+      if (file === undefined || storage === undefined) throw new Error(`no file is called ${reference.name}`);
+      return [file, storage];
+    };
+    return {
+      writable,
+      limits: DEFAULT_LIMITS,
+      openStorage: (reference) => find(reference)[1],
+      openImage: (reference) => {
+        const [file, storage] = find(reference);
+        return imageFormat(reference.format ?? file.format ?? 'raw').open(storage, this.context(storages, false));
+      },
+    };
+  }
+}
+
+/** A format of the registry that holds one disk. */
+export function imageFormat(name: string): ImageFormat {
+  const found = formats.find((format) => format.name === name);
+  if (found?.kind !== 'image') throw new Error(`${name} is no image format`);
+  return found;
+}
+
+/** Everything an image shows. Snapshots must have names that differ. */
+export function readEverything(image: Image): Found {
+  const snapshots = new Map<string, PastDisk>();
+  for (const { id, name } of image.snapshots()) {
+    const past = image.openSnapshot(id);
+    if (snapshots.has(name)) throw new Error(`two snapshots are called ${name}`);
+    snapshots.set(name, { disk: readAll(past) });
+    past.close();
+  }
+  return { disk: readAll(image), snapshots };
+}
