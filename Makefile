@@ -29,6 +29,10 @@ bench: build
 fuzz: build
 	@$(NODE) --enable-source-maps dist/test/fuzz/run.js
 
+# IMGFS_CRASH_STATES (100000) and IMGFS_CRASH_SECONDS bound it, IMGFS_CRASH_ONLY='workload@state' repeats one.
+crash: build
+	@$(NODE) --enable-source-maps dist/test/crash/run.js
+
 # After a change to the formats.
 readme: build
 	@$(NODE) dist/scripts/readme.js

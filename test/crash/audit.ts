@@ -152,7 +152,11 @@ class Auditor {
       const [type, length] = [area.getUint32(at), area.getUint32(at + 4)];
       if (type === 0) return;
       if (type === 0x23852875) {
-        const [count, size, directory] = [area.getUint32(at + 8), area.getBigUint64(at + 16), area.getBigUint64(at + 24)];
+        const [count, size, directory] = [
+          area.getUint32(at + 8),
+          area.getBigUint64(at + 16),
+          area.getBigUint64(at + 24),
+        ];
         this.walkDirectory(Number(directory), Number(size), count);
       }
       at += 8 + Math.ceil(length / 8) * 8;
@@ -181,7 +185,10 @@ class Auditor {
   }
 
   private use(at: number, length: number, what: string): void {
-    if (at % this.clusterSize !== 0) return this.wrong(`${what} at ${at} is not aligned`);
+    if (at % this.clusterSize !== 0) {
+      this.wrong(`${what} at ${at} is not aligned`);
+      return;
+    }
     if (at + length > this.storage.size() + this.clusterSize) this.wrong(`${what} at ${at} lies past the end`);
     if (at === 0 && what !== 'header') this.wrong(`${what} lies on the header`);
     for (let n = at / this.clusterSize; n * this.clusterSize < at + length; n++) this.useCluster(n);

@@ -93,7 +93,10 @@ function ofQemu(
     // One snapshot is enough per state; which one differs from state to state.
     const names = [...found.snapshots.keys()];
     const name = names[(files[0]?.size() ?? 0) % Math.max(1, names.length)];
-    if (name !== undefined && !same(host.read(image, format, name), found.snapshots.get(name)?.disk ?? new Uint8Array())) {
+    if (
+      name !== undefined &&
+      !same(host.read(image, format, name), found.snapshots.get(name)?.disk ?? new Uint8Array())
+    ) {
       findings.push({ fault: 'stray', what: `QEMU reads another snapshot ${name}` });
     }
   } catch (error) {
@@ -131,7 +134,8 @@ function ofRecovery(
     if (!sameSnapshots(after, found)) findings.push({ fault: 'stray', what: 'recovery changed a snapshot' });
     if (byQemu && host !== undefined && qemuChecks(rig.format.name)) {
       const { code, output } = host.check(host.put(rig.files, copies), rig.format.name);
-      if (code !== 0 && code !== 3) findings.push(corrupt(`after recovery qemu-img check ends with ${code}: ${output}`));
+      if (code !== 0 && code !== 3)
+        findings.push(corrupt(`after recovery qemu-img check ends with ${code}: ${output}`));
     }
     return findings;
   } catch (error) {

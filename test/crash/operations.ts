@@ -8,6 +8,7 @@ export type Operation =
   | { readonly do: 'zero'; readonly at: number; readonly length: number }
   | { readonly do: 'discard'; readonly at: number; readonly length: number }
   | { readonly do: 'flush' }
+  | { readonly do: 'publish' }
   | { readonly do: 'resize'; readonly size: number }
   | { readonly do: 'snapshot'; readonly name: string }
   | { readonly do: 'delete'; readonly name: string }
@@ -46,23 +47,35 @@ export function bytesOf(operation: Operation, stamp: number): Uint8Array {
 export function perform(image: Image, operation: Exclude<Operation, { do: 'reopen' }>, stamp: number): void {
   switch (operation.do) {
     case 'write':
-      return image.write(bytesOf(operation, stamp), operation.at);
+      image.write(bytesOf(operation, stamp), operation.at);
+      break;
     case 'zero':
-      return image.zero(operation.at, operation.length, { unmap: false });
+      image.zero(operation.at, operation.length, { unmap: false });
+      break;
     case 'discard':
-      return image.zero(operation.at, operation.length, { unmap: true });
+      image.zero(operation.at, operation.length, { unmap: true });
+      break;
     case 'flush':
-      return image.flush();
+      image.flush();
+      break;
+    case 'publish':
+      image.publish();
+      break;
     case 'resize':
-      return image.resize(operation.size);
+      image.resize(operation.size);
+      break;
     case 'snapshot':
-      return void image.createSnapshot(Buffer.from(operation.name));
+      image.createSnapshot(Buffer.from(operation.name));
+      break;
     case 'delete':
-      return image.deleteSnapshot(idOf(image, operation.name));
+      image.deleteSnapshot(idOf(image, operation.name));
+      break;
     case 'apply':
-      return image.applySnapshot(idOf(image, operation.name));
+      image.applySnapshot(idOf(image, operation.name));
+      break;
     case 'rename':
-      return image.renameSnapshot(idOf(image, operation.name), Buffer.from(operation.to));
+      image.renameSnapshot(idOf(image, operation.name), Buffer.from(operation.to));
+      break;
   }
 }
 

@@ -14,6 +14,9 @@ export interface RunOptions {
   readonly qemuEvery: number;
   /** Only this state: its id. */
   readonly only?: string | undefined;
+  /** See StateOptions. */
+  readonly exhaustive?: number;
+  readonly subsets?: number;
   /** Looks at one distinct state in so many; at all by default. */
   readonly oneIn?: number;
   /** The structure check, where the format's own is not meant. */
@@ -92,7 +95,7 @@ function examineAll(workload: Workload, recording: Recording, examiner: Examiner
   const seen = new Set<string>();
   let tally = NOTHING;
   let left = 0;
-  for (const state of new CrashStates(entries, before, { barriers: options.barriers, random }).all()) {
+  for (const state of new CrashStates(entries, before, { ...options, random }).all()) {
     if (options.only !== undefined && options.only !== state.id) continue;
     const files = state.files();
     const key = [timeline.phase(state.at), ...files.map((file) => file.fingerprint())].join(' ');

@@ -52,11 +52,19 @@ export class CrashStates {
         changed = false;
         this.settle(entry.file);
         // What was acknowledged by this flush must be there, though nothing else was issued.
-        yield this.state(`${index}.flushed`, index + 1, this.kept(() => true));
+        yield this.state(
+          `${index}.flushed`,
+          index + 1,
+          this.kept(() => true),
+        );
       }
     }
     if (changed) yield* this.subsets(this.entries.length);
-    yield this.state('end', this.entries.length, this.kept(() => true));
+    yield this.state(
+      'end',
+      this.entries.length,
+      this.kept(() => true),
+    );
   }
 
   /** Everything so far, and the last write of it torn. */
@@ -75,14 +83,32 @@ export class CrashStates {
     const count = this.volatile.length;
     if (count <= (this.options.exhaustive ?? 8)) {
       for (let set = 0; set < 2 ** count - 1; set++) {
-        yield this.state(`${index}.subset.${set}`, index, this.kept((n) => ((set >>> n) & 1) === 1));
+        yield this.state(
+          `${index}.subset.${set}`,
+          index,
+          this.kept((n) => ((set >>> n) & 1) === 1),
+        );
       }
     } else {
-      for (let one = 0; one < count; one++) yield this.state(`${index}.without.${one}`, index, this.kept((n) => n !== one));
-      for (let one = 0; one < count; one++) yield this.state(`${index}.only.${one}`, index, this.kept((n) => n === one));
+      for (let one = 0; one < count; one++)
+        yield this.state(
+          `${index}.without.${one}`,
+          index,
+          this.kept((n) => n !== one),
+        );
+      for (let one = 0; one < count; one++)
+        yield this.state(
+          `${index}.only.${one}`,
+          index,
+          this.kept((n) => n === one),
+        );
       for (let k = 0; k < (this.options.subsets ?? 64); k++) {
         const likely = [0.1, 0.5, 0.9][k % 3] ?? 0.5;
-        yield this.state(`${index}.random.${k}`, index, this.kept(() => this.options.random.next() < likely));
+        yield this.state(
+          `${index}.random.${k}`,
+          index,
+          this.kept(() => this.options.random.next() < likely),
+        );
       }
     }
     for (const [n, { entry }] of this.volatile.entries()) {
@@ -110,7 +136,10 @@ export class CrashStates {
   }
 
   private settle(file: number): void {
-    replay(this.kept((n) => this.volatile[n]?.entry.file === file), this.durable);
+    replay(
+      this.kept((n) => this.volatile[n]?.entry.file === file),
+      this.durable,
+    );
     this.volatile = this.volatile.filter(({ entry }) => entry.file !== file);
   }
 
@@ -129,7 +158,8 @@ export class CrashStates {
 function partsOf(entry: JournalEntry): readonly JournalEntry[] {
   if (entry.kind === 'write') return tear(entry);
   if (entry.kind !== 'discard' || entry.length < 1024) return [entry];
-  const first = 512 * Math.floor(entry.length / 1024);
+  const middle = entry.at + entry.length / 2;
+  const first = middle - (middle % 512) - entry.at;
   return [
     { ...entry, length: first },
     { ...entry, at: entry.at + first, length: entry.length - first },

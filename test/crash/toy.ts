@@ -58,7 +58,9 @@ export const checkToy: StructureCheck = (_rig, [image]) => {
   const head = Buffer.alloc(BLOCK);
   image.read(head, 0);
   const next = head.readUInt32LE(4);
-  const used = Array.from({ length: ENTRIES }, (_, n) => head.readUInt32LE(TABLE_AT + n * 4)).filter((block) => block > 0);
+  const used = Array.from({ length: ENTRIES }, (_, n) => head.readUInt32LE(TABLE_AT + n * 4)).filter(
+    (block) => block > 0,
+  );
   const corruptions = [
     ...used.filter((block) => block >= next).map((block) => `block ${block} is not counted`),
     ...used.filter((block, n) => used.indexOf(block) !== n).map((block) => `block ${block} is used twice`),
@@ -117,6 +119,8 @@ class ToyImage implements Image {
   overwrite(): number {
     return 0;
   }
+
+  publish(): void {}
 
   resize(): void {
     throw new ImgfsError('unsupported', 'a toy has one size');
@@ -197,7 +201,11 @@ class ToyImage implements Image {
     table.copy(this.table);
   }
 
-  private eachBlock(at: number, length: number, each: (i: number, within: number, done: number, n: number) => void): void {
+  private eachBlock(
+    at: number,
+    length: number,
+    each: (i: number, within: number, done: number, n: number) => void,
+  ): void {
     for (let done = 0; done < length; ) {
       const within = (at + done) % BLOCK;
       const step = Math.min(BLOCK - within, length - done);

@@ -1,9 +1,10 @@
 /** A workload: an image, and what is done to it. Running one records what reached its files and when. */
+
+import type { ImageFormat } from '../../src/image/format.js';
 import { Journal, type JournalEntry } from '../../src/storage/journal.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import { describeOperation, type Operation, perform } from './operations.js';
 import { imageFormat, Rig, type RigFile, readEverything } from './rig.js';
-import type { ImageFormat } from '../../src/image/format.js';
 import { judge, type Step, Timeline } from './timeline.js';
 import { World } from './world.js';
 

@@ -78,7 +78,8 @@ export class World {
     let at = 0;
     for (const sector of [...sectors, Math.ceil(this.size / SECTOR)]) {
       const end = Math.min(sector * SECTOR, this.size);
-      if (!same(disk.subarray(at, end), this.base.subarray(at, end))) found.push(...this.differing(disk, at, end, most));
+      if (!same(disk.subarray(at, end), this.base.subarray(at, end)))
+        found.push(...this.differing(disk, at, end, most));
       if (end < this.size && !this.allows(sector, disk)) found.push(sector);
       if (found.length >= most) break;
       at = end + SECTOR;

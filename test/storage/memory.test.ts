@@ -29,6 +29,25 @@ describe('memory storage', () => {
     for (const [n, storage] of storages.entries()) expect(storage.bytes().equals(models[n]!)).to.equal(true);
   });
 
+  it('has one fingerprint per content, however it came about', () => {
+    const random = new Random(4);
+    const bytes = random.bytes(30_000);
+    const whole = MemoryStorage.from(bytes);
+    const pieces = new MemoryStorage();
+    for (let at = 25_000; at >= 0; at -= 5000) pieces.write(bytes.subarray(at, at + 5000), at);
+    const copy = whole.copy();
+    expect([pieces.fingerprint(), copy.fingerprint()]).to.deep.equal([whole.fingerprint(), whole.fingerprint()]);
+    copy.write(Buffer.from([bytes[12_345]! ^ 1]), 12_345);
+    expect(copy.fingerprint()).to.not.equal(whole.fingerprint());
+    copy.write(bytes.subarray(12_345, 12_346), 12_345);
+    expect(copy.fingerprint()).to.equal(whole.fingerprint());
+    whole.write(new Uint8Array(8192), 8192);
+    pieces.discard(8192, 8192);
+    expect(pieces.fingerprint()).to.equal(whole.fingerprint());
+    pieces.resize(30_001);
+    expect(pieces.fingerprint()).to.not.equal(whole.fingerprint());
+  });
+
   it('keeps a copy as it was when the original shrinks and grows again', () => {
     const original = MemoryStorage.from(Buffer.alloc(10_000, 7));
     const copy = original.copy();

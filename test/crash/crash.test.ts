@@ -1,0 +1,45 @@
+/** What is promised of every writable format when the power goes: nothing corrupt, nothing flushed lost, nothing stray. */
+import { expect } from 'chai';
+import { hasTool } from '../support/scratch.js';
+import { SEED } from '../support/seed.js';
+import { enumerated, handWritten } from './catalogue.js';
+import { runAll } from './crew.js';
+import { NOTHING, type RunOptions, sum, type Tally } from './runner.js';
+import { summary } from './table.js';
+import type { Workload } from './workload.js';
+
+const [onlyWorkload, onlyState] = (process.env.IMGFS_CRASH_ONLY ?? '').split('@');
+const QEMU_EVERY = hasTool('qemu-img') ? 10 : 0;
+
+async function crash(workloads: readonly Workload[], more: Partial<RunOptions> = {}): Promise<Map<string, Tally>> {
+  const tallies = new Map<string, Tally>(workloads.map(({ name }) => [name, NOTHING]));
+  const options: RunOptions = { seed: SEED, barriers: true, qemuEvery: QEMU_EVERY, only: onlyState, ...more };
+  const chosen = workloads.filter(({ name }) => !onlyWorkload || name === onlyWorkload);
+  await runAll(
+    chosen.map(({ name }) => ({ workload: name, options })),
+    ({ workload, tally }) => tallies.set(workload, tally),
+  );
+  return tallies;
+}
+
+describe('power cuts', function () {
+  this.timeout(900_000);
+
+  it('leave every writable format whole, with all that was flushed and nothing else', async () => {
+    const tallies = await crash([...handWritten(), ...enumerated(SEED, onlyWorkload ? undefined : 60)]);
+    console.log(summary(tallies).join('\n'));
+    const all = [...tallies.values()].reduce(sum, NOTHING);
+    expect(all.bad, `\n${all.failures.join('\n')}\n`).to.equal(0);
+  });
+
+  const formats = [...new Set(handWritten().map(({ format }) => String(format)))];
+  for (const format of formats) {
+    it(`are seen to do damage where barriers hold back nothing (${format})`, async () => {
+      const workloads = handWritten().filter((workload) => workload.format === format);
+      const tallies = await crash(workloads, { barriers: false, qemuEvery: 0, oneIn: 7 });
+      const { bad, states } = [...tallies.values()].reduce(sum, NOTHING);
+      console.log(`      ${format} without barriers: ${bad} of ${states} states are bad`);
+      expect(bad / states).to.be.at.least(0.2);
+    });
+  }
+});
