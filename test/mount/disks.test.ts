@@ -14,13 +14,19 @@ import {
   withMounted,
 } from '../support/disks.js';
 import { itWhere, needsRoot, place } from '../support/place.js';
-import { imgfs, must } from '../support/program.js';
+import { imgfs, must, run } from '../support/program.js';
 import { needsTool, qemuImg, qemuIo } from '../support/qemu.js';
 
 const MIB = 1024 * 1024;
 
 function allocated(file: string): number {
   return fs.statSync(file).blocks * 512;
+}
+
+function canMountVfat(): boolean {
+  if (fs.readFileSync('/proc/filesystems', 'utf8').includes('\tvfat\n')) return true;
+  const modprobe = ['/sbin/modprobe', '/usr/sbin/modprobe'].find((file) => fs.existsSync(file));
+  return modprobe !== undefined && run(modprobe, ['-n', 'vfat']).code === 0;
 }
 
 forEachAdapter('a disk in use', ({ can }, option) => {
@@ -120,6 +126,18 @@ forEachAdapter('a disk in use', ({ can }, option) => {
     const bytes = fs.readFileSync(view);
     expect(bytes.length).to.equal(20 * MIB);
     expect(bytes.subarray(MIB, 2 * MIB).every((byte) => byte === 5)).to.equal(true);
+  });
+
+  const noVfat = canMountVfat() ? blind : 'the kernel has no vfat';
+  itWhere(noVfat, 'has the holes that its image knows of, on a file system that has none', () => {
+    const [disk, home] = [here.path('vfat.img'), here.mountpoint()];
+    fs.writeFileSync(disk, '');
+    fs.truncateSync(disk, 40 * MIB);
+    must('mkfs.vfat', disk);
+    must('mount', '-o', 'loop', disk, home);
+    qemuImg('create', '-q', '-f', 'qcow2', path.join(home, 'disk.qcow2'), '16M');
+    must('cp', path.join(here.mount(path.join(home, 'disk.qcow2'), option), 'disk.raw'), here.path('copy'));
+    expect(allocated(here.path('copy'))).to.equal(0);
   });
 
   const noMapper = fs.existsSync('/dev/mapper/control') ? undefined : 'no /dev/mapper: the kernel has no device-mapper';
