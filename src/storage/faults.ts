@@ -30,8 +30,9 @@ export const NO_FAULT: Fault = { at: Number.POSITIVE_INFINITY, persistent: false
  */
 export class Faults {
   private readonly done: Record<Operation, number> = { read: 0, write: 0, flush: 0, resize: 0, discard: 0 };
+  private readonly broken: Record<Operation, number> = { read: 0, write: 0, flush: 0, resize: 0, discard: 0 };
   private matching = 0;
-  private failures = 0;
+  private active = true;
 
   constructor(private readonly fault: Fault = NO_FAULT) {}
 
@@ -42,7 +43,12 @@ export class Faults {
 
   /** How many operations were made to fail. 0 after a run: the fault lay beyond its end. */
   get fired(): number {
-    return this.failures;
+    return Object.values(this.broken).reduce((sum, n) => sum + n, 0);
+  }
+
+  /** The same by kind. */
+  get failed(): Readonly<Record<Operation, number>> {
+    return this.broken;
   }
 
   /** A storage over `below` that obeys this plan. Closing it closes `below`. */
@@ -50,14 +56,31 @@ export class Faults {
     return new FaultyStorage(below, (operation) => this.next(operation));
   }
 
+  /** Runs `action` with nothing failing or counted: for looking at what a fault has left. */
+  suspended<T>(action: () => T): T {
+    const before = this.active;
+    this.active = false;
+    try {
+      return action();
+    } finally {
+      this.active = before;
+    }
+  }
+
+  /** Nothing fails any more: space was freed, a cable put back. A storage whose flush failed stays as it is. */
+  lift(): void {
+    this.active = false;
+  }
+
   /** Counts one operation and says what is to happen to it. */
   private next(operation: Operation): Effect | undefined {
+    if (!this.active) return undefined;
     this.done[operation]++;
     const { kinds, at, persistent, effect } = this.fault;
     if (kinds !== undefined && !kinds.includes(operation)) return undefined;
     this.matching++;
     if (at < 1 || (persistent ? this.matching < at : this.matching !== at)) return undefined;
-    this.failures++;
+    this.broken[operation]++;
     return effect;
   }
 }

@@ -1,11 +1,12 @@
 /** What is promised of every writable format when the power goes: nothing corrupt, nothing flushed lost, nothing stray. */
 import { expect } from 'chai';
+import { runCrew } from '../support/crew.js';
 import { hasTool } from '../support/scratch.js';
 import { SEED } from '../support/seed.js';
 import { enumerated, handWritten } from './catalogue.js';
-import { runAll } from './crew.js';
 import { NOTHING, type RunOptions, sum, type Tally } from './runner.js';
 import { summary } from './table.js';
+import { type Answer, type Order, WORKER } from './worker.js';
 import type { Workload } from './workload.js';
 
 const [onlyWorkload, onlyState] = (process.env.IMGFS_CRASH_ONLY ?? '').split('@');
@@ -15,10 +16,11 @@ async function crash(workloads: readonly Workload[], more: Partial<RunOptions> =
   const tallies = new Map<string, Tally>(workloads.map(({ name }) => [name, NOTHING]));
   const options: RunOptions = { seed: SEED, barriers: true, qemuEvery: QEMU_EVERY, only: onlyState, ...more };
   const chosen = workloads.filter(({ name }) => !onlyWorkload || name === onlyWorkload);
-  await runAll(
-    chosen.map(({ name }) => ({ workload: name, options })),
-    ({ workload, tally }) => tallies.set(workload, tally),
-  );
+  await runCrew<Order, Answer>({
+    module: WORKER,
+    orders: chosen.map(({ name }) => ({ workload: name, options })),
+    each: ({ workload, tally }) => tallies.set(workload, tally),
+  });
   return tallies;
 }
 

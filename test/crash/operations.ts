@@ -16,6 +16,9 @@ export type Operation =
   | { readonly do: 'rename'; readonly name: string; readonly to: string }
   | { readonly do: 'reopen' };
 
+/** What is done to an open image. */
+export type Action = Exclude<Operation, { readonly do: 'reopen' }>;
+
 export const SECTOR = 512;
 
 const WORD = 8;
@@ -44,7 +47,7 @@ export function bytesOf(operation: Operation, stamp: number): Uint8Array {
 }
 
 /** Does it. `reopen` is the caller's business. Snapshots are found by name. */
-export function perform(image: Image, operation: Exclude<Operation, { do: 'reopen' }>, stamp: number): void {
+export function perform(image: Image, operation: Action, stamp: number): void {
   switch (operation.do) {
     case 'write':
       image.write(bytesOf(operation, stamp), operation.at);

@@ -102,8 +102,8 @@ export type Verdict =
   | { readonly kind: 'impossible'; readonly what: string }
   | { readonly kind: 'strangers'; readonly sectors: readonly number[] };
 
-/** Holds what was found to the worlds: one of them must allow all of it. */
-export function judge(found: Found, worlds: readonly World[]): Verdict {
+/** Holds what was found to the worlds: one of them must allow all of it. For `bytewise` see World. */
+export function judge(found: Found, worlds: readonly World[], bytewise = false): Verdict {
   let best: readonly number[] | undefined;
   let why = '';
   for (const world of worlds) {
@@ -112,7 +112,7 @@ export function judge(found: Found, worlds: readonly World[]): Verdict {
       why = wrong;
       continue;
     }
-    const strangers = world.strangers(found.disk);
+    const strangers = world.strangers(found.disk, bytewise);
     if (strangers === undefined) why = `the disk has ${found.disk.length} bytes instead of ${world.size}`;
     else if (strangers.length === 0) return { kind: 'good' };
     else if (best === undefined || strangers.length < best.length) best = strangers;

@@ -1,5 +1,5 @@
-/** A thread that runs workloads, one at a time, as it is told. */
-import { parentPort } from 'node:worker_threads';
+/** A thread that examines the crash states of workloads. */
+import { serve } from '../support/crew.js';
 import { workloadNamed } from './catalogue.js';
 import { type RunOptions, runWorkload, type Tally } from './runner.js';
 
@@ -11,12 +11,9 @@ export interface Order {
 export interface Answer {
   readonly workload: string;
   readonly tally: Tally;
-  readonly seconds: number;
 }
 
-parentPort?.on('message', ({ workload, options }: Order) => {
-  const started = performance.now();
-  const tally = runWorkload(workloadNamed(workload), options);
-  const answer: Answer = { workload, tally, seconds: (performance.now() - started) / 1000 };
-  parentPort?.postMessage(answer);
-});
+/** The module, for `runCrew`. */
+export const WORKER = new URL(import.meta.url);
+
+serve<Order, Answer>(({ workload, options }) => ({ workload, tally: runWorkload(workloadNamed(workload), options) }));

@@ -53,6 +53,21 @@ export class World {
     }
   }
 
+  /** After an operation that succeeded, where nothing is lost: only the new content is left. */
+  certainly(operation: Operation, stamp: number): World {
+    switch (operation.do) {
+      case 'write':
+        return this.overwritten(operation.at, bytesOf(operation, stamp));
+      case 'zero':
+      case 'discard':
+        return this.overwritten(operation.at, new Uint8Array(operation.length));
+      case 'resize':
+        return this.after(operation, stamp).settled();
+      default:
+        return this.after(operation, stamp);
+    }
+  }
+
   /** The newest content everywhere and nothing else. */
   settled(): World {
     return World.of(this.exact(), this.snapshots);
@@ -70,8 +85,11 @@ export class World {
     return disk;
   }
 
-  /** Sectors of `disk` that hold nothing this world allows; `undefined` for another size. At most `most`. */
-  strangers(disk: Uint8Array, most = 8): readonly number[] | undefined {
+  /**
+   * Sectors of `disk` that hold nothing this world allows; `undefined` for another size. At most about `most`.
+   * `bytewise` allows mixtures of what a sector may hold: a failed write may end anywhere.
+   */
+  strangers(disk: Uint8Array, bytewise = false, most = 8): readonly number[] | undefined {
     if (disk.length !== this.size) return undefined;
     const found: number[] = [];
     const sectors = [...this.contents.keys()].filter((sector) => sector * SECTOR < this.size).sort((a, b) => a - b);
@@ -80,7 +98,7 @@ export class World {
       const end = Math.min(sector * SECTOR, this.size);
       if (!same(disk.subarray(at, end), this.base.subarray(at, end)))
         found.push(...this.differing(disk, at, end, most));
-      if (end < this.size && !this.allows(sector, disk)) found.push(sector);
+      if (end < this.size && !this.allows(sector, disk, bytewise)) found.push(sector);
       if (found.length >= most) break;
       at = end + SECTOR;
     }
@@ -93,10 +111,12 @@ export class World {
     return found;
   }
 
-  private allows(sector: number, disk: Uint8Array): boolean {
+  private allows(sector: number, disk: Uint8Array, bytewise: boolean): boolean {
     const at = sector * SECTOR;
     const got = disk.subarray(at, Math.min(at + SECTOR, this.size));
-    return (this.contents.get(sector) ?? []).some((content) => same(content.subarray(0, got.length), got));
+    const contents = this.contents.get(sector) ?? [];
+    if (contents.some((content) => same(content.subarray(0, got.length), got))) return true;
+    return bytewise && got.every((byte, n) => contents.some((content) => content[n] === byte));
   }
 
   private differing(disk: Uint8Array, from: number, to: number, most: number): number[] {
@@ -109,25 +129,43 @@ export class World {
   }
 
   private patched(at: number, bytes: Uint8Array): World {
+    return this.withContents(at, bytes, (sector, within, piece) => this.joined(sector, within, piece));
+  }
+
+  private overwritten(at: number, bytes: Uint8Array): World {
+    return this.withContents(at, bytes, (sector, within, piece) => this.over(sector, within, piece));
+  }
+
+  private withContents(
+    at: number,
+    bytes: Uint8Array,
+    change: (sector: number, within: number, piece: Uint8Array) => readonly Uint8Array[],
+  ): World {
     const contents = new Map(this.contents);
     for (let done = 0; done < bytes.length; ) {
       const within = (at + done) % SECTOR;
       const sector = (at + done - within) / SECTOR;
       const piece = bytes.subarray(done, done + SECTOR - within);
-      contents.set(sector, this.joined(sector, within, piece));
+      contents.set(sector, change(sector, within, piece));
       done += piece.length;
     }
     return new World(this.size, this.base, contents, this.snapshots);
   }
 
-  /** Part of a sector may have been stored over any of its earlier contents. The newest comes last. */
-  private joined(sector: number, within: number, piece: Uint8Array): readonly Uint8Array[] {
-    const before = this.contents.get(sector) ?? [this.stored(sector)];
-    const added = before.map((old) => {
+  /** Everything the sector may hold, with `piece` over it. */
+  private over(sector: number, within: number, piece: Uint8Array): readonly Uint8Array[] {
+    const before = piece.length === SECTOR ? [piece] : (this.contents.get(sector) ?? [this.stored(sector)]);
+    return before.map((old) => {
       const content = old.slice();
       content.set(piece, within);
       return content;
     });
+  }
+
+  /** Part of a sector may have been stored over any of its earlier contents. The newest comes last. */
+  private joined(sector: number, within: number, piece: Uint8Array): readonly Uint8Array[] {
+    const before = this.contents.get(sector) ?? [this.stored(sector)];
+    const added = this.over(sector, within, piece);
     const newest = added[added.length - 1];
     if (newest === undefined) return before;
     const all = [...before, ...added].filter((content) => !same(content, newest));

@@ -101,4 +101,17 @@ describe('fault storage', () => {
     a.write(Buffer.from('x'), 0);
     expect(() => b.write(Buffer.from('x'), 0)).to.throw('injected');
   });
+
+  it('can be suspended, and lifted for good', () => {
+    const faults = new Faults({ at: 2, persistent: true, effect: 'no-space' });
+    const storage = faults.inject(new MemoryStorage());
+    storage.write(Buffer.from('a'), 0);
+    faults.suspended(() => storage.write(Buffer.from('b'), 0));
+    expect(faults.counts.write).to.equal(1);
+    expect(() => storage.write(Buffer.from('c'), 0)).to.throw(ImgfsError, 'injected');
+    expect(faults.failed).to.include({ write: 1, read: 0 });
+    faults.lift();
+    storage.write(Buffer.from('d'), 0);
+    expect(faults.fired).to.equal(1);
+  });
 });

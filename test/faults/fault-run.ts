@@ -1,0 +1,172 @@
+/** Runs a workload while operations of its files fail, and holds what is left to what was promised. */
+import type { Image } from '../../src/image/image.js';
+import { ImgfsError } from '../../src/lib/errors.js';
+import { type Fault, Faults } from '../../src/storage/faults.js';
+import type { MemoryStorage } from '../../src/storage/memory.js';
+import type { HostCopy } from '../crash/host-copy.js';
+import { type Action, describeOperation, type Operation, perform, stamped } from '../crash/operations.js';
+import { type Rig, readEverything } from '../crash/rig.js';
+import { qemuChecks, type StructureCheck } from '../crash/structure.js';
+import { judge, type Step, worldsAfter, worldsDuring } from '../crash/timeline.js';
+import { firstWorld, rigOf, type Workload } from '../crash/workload.js';
+import { World } from '../crash/world.js';
+
+const LAST_STAMP = 0xfa17_0000;
+
+/** What one run with one fault came to. */
+export interface FaultOutcome {
+  /** Operations that were made to fail; 0 says that the fault lay beyond the end. */
+  readonly fired: number;
+  readonly wrong: readonly string[];
+}
+
+/** One run. `host` has qemu-img look at the end of it. */
+export function runFault(workload: Workload, fault: Fault, check: StructureCheck, host?: HostCopy): FaultOutcome {
+  const run = new FaultRun(workload, fault);
+  try {
+    run.all();
+    run.close();
+    run.examine(check, host);
+  } catch (error) {
+    run.wrong.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  }
+  return { fired: run.faults.fired, wrong: run.wrong };
+}
+
+class FaultRun {
+  readonly wrong: string[] = [];
+  readonly faults: Faults;
+  private readonly rig: Rig;
+  private readonly memory: readonly MemoryStorage[];
+  private readonly storages: ReturnType<Faults['inject']>[];
+  private readonly operations: readonly Action[];
+  private image: Image | undefined;
+  /** What the image must show now, and what must be left if nothing more reaches it. */
+  private shown: World;
+  private kept: readonly World[];
+  private flushFailed = false;
+
+  constructor(
+    workload: Workload,
+    private readonly fault: Fault,
+  ) {
+    this.rig = rigOf(workload);
+    this.memory = this.rig.files.map(({ storage }) => storage);
+    this.shown = firstWorld(this.rig);
+    this.kept = [this.shown];
+    this.faults = new Faults(fault);
+    this.storages = this.memory.map((storage) => this.faults.inject(storage));
+    this.operations = workload.operations.filter((operation): operation is Action => operation.do !== 'reopen');
+  }
+
+  all(): void {
+    this.image = this.opened() ?? (this.fault.persistent ? undefined : this.opened());
+    if (this.image === undefined) return;
+    for (const [n, operation] of this.operations.entries()) this.one(this.image, operation, n + 1);
+    this.use(this.image);
+  }
+
+  close(): void {
+    try {
+      this.image?.close();
+    } catch (error) {
+      this.expectReason(error, 'close');
+      this.flushFailed = true;
+    }
+  }
+
+  /** What is left, opened as after a restart. */
+  examine(check: StructureCheck, host: HostCopy | undefined): void {
+    const { rig, memory } = this;
+    this.wrong.push(...check(rig, memory).corruptions);
+    const image = rig.open(memory, false);
+    const verdict = judge(readEverything(image), this.flushFailed ? this.kept : [this.shown], true);
+    image.close();
+    if (verdict.kind !== 'good') this.wrong.push(`after reopening: ${JSON.stringify(verdict)}`);
+    if (host !== undefined && qemuChecks(rig.format.name)) {
+      const { code, output } = host.check(host.put(rig.files, memory), rig.format.name);
+      if (code !== 0 && code !== 3) this.wrong.push(`qemu-img check ends with ${code}: ${output}`);
+    }
+  }
+
+  private opened(): Image | undefined {
+    try {
+      return this.rig.open(this.storages, true);
+    } catch (error) {
+      this.expectReason(error, 'open');
+      return undefined;
+    }
+  }
+
+  private one(image: Image, operation: Action, stamp: number): void {
+    const before = this.faults.fired;
+    const flushes = this.brokenFlushes;
+    const step: Step = { operation, stamp, from: 0, to: 0 };
+    const name = `operation ${stamp - 1} (${describeOperation(operation)})`;
+    if (!this.possible(operation)) return;
+    try {
+      perform(image, operation, stamp);
+    } catch (error) {
+      this.expectReason(error, name);
+      if (this.faults.fired === before && !this.flushFailed)
+        this.wrong.push(`${name} failed without a fault: ${error}`);
+      if (this.brokenFlushes > flushes) this.flushFailed = true;
+      this.failed(image, step);
+      return;
+    }
+    const changes = operation.do === 'write' || operation.do === 'flush';
+    if (this.flushFailed && changes) this.wrong.push(`${name} succeeded after a failed flush`);
+    if (this.brokenFlushes > flushes) {
+      this.flushFailed = true;
+      this.wrong.push(`${name} succeeded though a flush failed`);
+    }
+    this.shown = this.shown.certainly(operation, stamp);
+    this.kept = worldsAfter(this.kept, step);
+  }
+
+  /** What failed has happened, or not, or to a part of its range. Which of these is seen now must stay. */
+  private failed(image: Image, step: Step): void {
+    this.kept = worldsDuring(this.kept, step);
+    const found = this.faults.suspended(() => readEverything(image));
+    const verdict = judge(found, [this.shown, this.shown.after(step.operation, step.stamp)], true);
+    if (verdict.kind !== 'good') {
+      this.wrong.push(`after a failed ${describeOperation(step.operation)}: ${JSON.stringify(verdict)}`);
+    }
+    this.shown = World.of(found.disk, found.snapshots);
+  }
+
+  /** Once nothing fails any more the image can be written, unless a flush had failed. */
+  private use(image: Image): void {
+    this.faults.lift();
+    const operation: Operation = { do: 'write', at: 0, length: Math.min(512, image.size) };
+    try {
+      image.write(stamped(LAST_STAMP, 0, operation.length), 0);
+      image.flush();
+    } catch (error) {
+      if (!this.flushFailed) this.wrong.push(`cannot be written after the fault: ${error}`);
+      return;
+    }
+    if (this.flushFailed) this.wrong.push('could be written and flushed after a failed flush');
+    this.shown = this.shown.certainly(operation, LAST_STAMP);
+    this.kept = [this.shown];
+  }
+
+  /** A snapshot that could not be taken cannot be used; a disk that did not grow is not written there. */
+  private possible(operation: Operation): boolean {
+    const { size, snapshots } = this.shown;
+    if ('at' in operation) return operation.at + operation.length <= size;
+    if (operation.do === 'snapshot') return !snapshots.has(operation.name);
+    return !('name' in operation) || snapshots.has(operation.name);
+  }
+
+  private get brokenFlushes(): number {
+    return this.faults.failed.flush;
+  }
+
+  private expectReason(error: unknown, what: string): void {
+    if (!(error instanceof ImgfsError)) throw error;
+    const allowed: readonly string[] = this.flushFailed || this.fault.effect === 'io' ? ['io'] : ['no-space', 'io'];
+    const exact = this.fault.effect !== 'io' && !this.flushFailed && this.brokenFlushes === 0 ? ['no-space'] : allowed;
+    if (!exact.includes(error.reason)) this.wrong.push(`${what} failed as ${error.reason}: ${error.message}`);
+  }
+}
