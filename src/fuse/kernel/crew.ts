@@ -1,4 +1,4 @@
-/** All data workers of one mount: started before it exists, gone after it. */
+/** All data workers of one mount: the first started before it exists, all gone after it. */
 import { constants } from 'node:os';
 import { send } from './device.js';
 import { errorReply, REPLY_HEADER } from './layout.js';
@@ -24,12 +24,13 @@ export class Crew {
     this.ended.catch(() => undefined);
   }
 
-  /** Starts the workers and waits until each has its DataServer. Throws what the first to fail threw; none is left. */
+  /** Starts one worker and waits until it has its DataServer: what fails in it would fail in all. Throws what it threw. */
   static async assemble(options: MemberOptions): Promise<Crew> {
     const crew = new Crew(options);
-    for (let index = 0; index < Math.max(options.plan.count, 1); index++) crew.members.add(new Member(options));
+    const first = new Member(options);
+    crew.members.add(first);
     try {
-      await Promise.all([...crew.members].map((member) => member.opened));
+      await first.opened;
     } catch (error) {
       await crew.dismiss();
       throw error;
@@ -37,9 +38,13 @@ export class Crew {
     return crew;
   }
 
-  /** Lets all read requests from `fd`; resolves when they are about to. From here on only the mount's end stops them. */
+  /**
+   * Lets the first worker read requests from `fd`, and returns when it is about to. The others start now and join it
+   * as they are ready: the mount is live meanwhile. From here on only the mount's end stops them.
+   */
   async begin(fd: number): Promise<void> {
     await Promise.all([...this.members].map((member) => this.start(member, fd)));
+    for (let index = 1; index < this.options.plan.count; index++) void this.join(fd);
   }
 
   /** Ends workers that have not begun. */
@@ -73,12 +78,17 @@ export class Crew {
 
   private async replace(fd: number): Promise<void> {
     this.replaced += 1;
+    await this.join(fd);
+  }
+
+  /** One more worker beside those there are; the mount goes on without it where it cannot start. */
+  private async join(fd: number): Promise<void> {
     const member = new Member(this.options);
     this.members.add(member);
     try {
       await member.opened;
     } catch (error) {
-      this.options.log(`a data worker could not be replaced: ${textOf(error)}`);
+      this.options.log(`a data worker could not start: ${textOf(error)}`);
       this.members.delete(member);
       this.checkEnd(error);
       return;
