@@ -4,9 +4,11 @@
  */
 import fs from 'node:fs';
 import { dirname } from 'node:path';
-import { hostError, ImgfsError } from '../lib/errors.js';
-import { FileStorage, fileLength, type OpenFile } from '../storage/file.js';
-import { lockForReading, type Sharing } from './lock.js';
+import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
+import { fileStorage } from '../storage/direct.js';
+import { fileLength, type OpenFile } from '../storage/file.js';
+import type { Storage } from '../storage/storage.js';
+import { lockForReading, lockForWriting, type Sharing } from './lock.js';
 
 /** An open host file: the descriptor every thread uses, and what its views inherit. */
 export interface HostFile extends OpenFile {
@@ -24,6 +26,16 @@ export interface HostFile extends OpenFile {
   readonly mtimeNanoseconds: number;
 }
 
+/** How a file is opened. */
+export interface FileAccess {
+  /** For writing, under a writer's locks. */
+  readonly writable: boolean;
+  /** Past the host's page cache. */
+  readonly direct: boolean;
+}
+
+export const READ_ONLY: FileAccess = { writable: false, direct: false };
+
 interface Entry {
   readonly file: HostFile;
   uses: number;
@@ -39,39 +51,52 @@ export class HostFiles {
   ) {}
 
   /** Opens a file the user named. Throws `missing`, `permission`, `locked`, or `refused` for what is no disk. */
-  open(name: string): HostFile {
+  open(name: string, access: FileAccess = READ_ONLY): HostFile {
     let fd: number;
     try {
-      // Without NONBLOCK the open of a FIFO would wait for a writer for ever.
-      fd = fs.openSync(name, fs.constants.O_NONBLOCK);
+      fd = fs.openSync(name, flagsFor(name, access));
     } catch (error) {
-      throw hostError(`cannot open ${name}`, error);
+      if (access.direct && systemCode(error) === 'EINVAL') throw noDirectIo(name);
+      throw hostError(`cannot open ${name}${access.writable ? ' for writing' : ''}`, error);
     }
-    return this.adopt(fd, name, () => fs.realpathSync(dirname(name)));
+    return this.adopt(fd, name, access, () => fs.realpathSync(dirname(name)));
   }
 
   /** Takes ownership of a descriptor the gate opened; messages call the file by its resolved path. */
-  openedByGate(fd: number): HostFile {
-    return this.adopt(fd, undefined, dirname);
+  openedByGate(fd: number, access: FileAccess = READ_ONLY): HostFile {
+    return this.adopt(fd, undefined, access, dirname);
+  }
+
+  /** Takes ownership of a descriptor of a file that imgfs made, which has no name that anybody should use. */
+  made(fd: number, name: string, access: FileAccess): HostFile {
+    return this.adopt(fd, name, access, dirname);
   }
 
   /**
    * Closes the descriptor again when the file is known already or cannot be used. The lock comes before anything is
    * believed, the size included: until then somebody may still be writing.
    */
-  private adopt(fd: number, given: string | undefined, namedIn: (path: string) => string): HostFile {
+  private adopt(
+    fd: number,
+    given: string | undefined,
+    access: FileAccess,
+    namedIn: (path: string) => string,
+  ): HostFile {
     try {
       const path = fs.readlinkSync(`/proc/self/fd/${fd}`);
       const name = given ?? path;
       const identity = identify(fd, name);
       const known = this.entries.get(identity);
       if (known !== undefined) {
+        // One file cannot be both: what it is used for first decides.
+        if (access.writable) throw new ImgfsError('busy', `${name} is used twice`);
         fs.closeSync(fd);
         known.uses++;
         return known.file;
       }
-      lockForReading({ fd, path, name, sharing: this.sharing, warn: this.warn });
-      const file = describe({ fd, name, path, identity, namedIn: namedIn(path) });
+      if (access.writable) lockForWriting({ fd, path, name });
+      else lockForReading({ fd, path, name, sharing: this.sharing, warn: this.warn });
+      const file = describe({ fd, name, path, identity, namedIn: namedIn(path), access });
       this.entries.set(identity, { file, uses: 1 });
       return file;
     } catch (error) {
@@ -81,8 +106,8 @@ export class HostFiles {
   }
 
   /** A storage over an open file; closing it gives up one use of the file. */
-  storage(file: HostFile): FileStorage {
-    return new FileStorage(file, () => this.release(file));
+  storage(file: HostFile): Storage {
+    return fileStorage(file, () => this.release(file));
   }
 
   private release(file: HostFile): void {
@@ -93,6 +118,19 @@ export class HostFiles {
     this.entries.delete(file.identity);
     fs.closeSync(file.fd);
   }
+}
+
+/** Without NONBLOCK the open of a FIFO would wait for a writer for ever; a device's only writer has it by EXCL. */
+function flagsFor(name: string, { writable, direct }: FileAccess): number {
+  const { O_RDWR, O_RDONLY, O_NONBLOCK, O_DIRECT, O_EXCL } = fs.constants;
+  const device = writable && fs.statSync(name).isBlockDevice();
+  return (writable ? O_RDWR : O_RDONLY) + O_NONBLOCK + (direct ? O_DIRECT : 0) + (device ? O_EXCL : 0);
+}
+
+function noDirectIo(name: string): ImgfsError {
+  return new ImgfsError('unsupported', `${name} cannot be used past the host's page cache (O_DIRECT)`, {
+    hint: 'its file system has no direct I/O: leave out --cache none and directsync',
+  });
 }
 
 /** The same for every name of one file, and for every node of one device. Throws `refused` for what is no disk. */
@@ -106,16 +144,18 @@ function identify(fd: number, name: string): string {
 
 interface Described extends Pick<HostFile, 'fd' | 'name' | 'path' | 'identity'> {
   readonly namedIn: string;
+  readonly access: FileAccess;
 }
 
-function describe({ fd, name, path, identity, namedIn }: Described): HostFile {
+function describe({ fd, name, path, identity, namedIn, access }: Described): HostFile {
   const status = fs.fstatSync(fd, { bigint: true });
   const real = dirname(path);
   return {
     fd,
     name,
     size: fileLength(fd, name),
-    writable: false,
+    writable: access.writable,
+    direct: access.direct,
     path,
     directories: namedIn === real ? [real] : [namedIn, real],
     device: status.isBlockDevice(),

@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
 import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
 import { type Libc, libc, OPEN, RESOLVE } from '../lib/libc.js';
-import type { HostFile } from './files.js';
+import { type FileAccess, type HostFile, READ_ONLY } from './files.js';
 import type { Reference } from './format.js';
 
 export interface GatePolicy {
@@ -27,11 +27,16 @@ const ROLES: Readonly<Record<Reference['role'], string>> = {
 };
 
 /**
- * Opens what `reference` names for reading and returns the descriptor, which the caller owns. Throws `refused` when
+ * Opens what `reference` names, for reading by default, and returns the descriptor, which the caller owns. Throws `refused` when
  * policy says no, `missing` when it does not exist. Nothing outside the allowed directories is ever opened: the path
  * is resolved first, and the kernel then opens the resolved path beneath the directory, or fails.
  */
-export function openReference(reference: Reference, from: HostFile, policy: GatePolicy): number {
+export function openReference(
+  reference: Reference,
+  from: HostFile,
+  policy: GatePolicy,
+  access: FileAccess = READ_ONLY,
+): number {
   const what = `${ROLES[reference.role]} "${reference.name}" of ${from.name}`;
   const calls = libc();
   if (calls === undefined) throw refusal(what, 'without the FFI (koffi) references cannot be checked');
@@ -41,7 +46,9 @@ export function openReference(reference: Reference, from: HostFile, policy: Gate
     throw refusal(what, 'an image may name only plain files', 'name the layer itself on the command line');
   }
   const path = resolveName(what, reference, from);
-  const device = openDevice(what, path, policy);
+  const flags = access.writable ? fs.constants.O_RDWR : fs.constants.O_RDONLY;
+  const how = flags + (access.direct ? fs.constants.O_DIRECT : 0);
+  const device = openDevice(what, path, policy, how);
   if (device !== undefined) return device;
   const home = [...from.directories, ...policy.allowed.map(realDirectory)].find(
     (directory) => directory !== undefined && beneath(path, directory),
@@ -50,7 +57,7 @@ export function openReference(reference: Reference, from: HostFile, policy: Gate
     const hint = `if you trust it, add --allow-refs ${resolve(path, '..')}`;
     throw refusal(what, `it lies outside the directory of ${from.name}`, hint);
   }
-  return openBeneath(calls, what, home, path);
+  return openBeneath(calls, what, { directory: home, path, flags: how });
 }
 
 /** The name with every link followed, looked up from each directory of the naming file in turn. */
@@ -73,16 +80,20 @@ function resolveName(what: string, reference: Reference, from: HostFile): string
 }
 
 /** A block device is allowed only where `--allow-refs` names that device itself. */
-function openDevice(what: string, path: string, policy: GatePolicy): number | undefined {
+function openDevice(what: string, path: string, policy: GatePolicy, flags: number): number | undefined {
   if (!fs.statSync(path).isBlockDevice()) return undefined;
   if (!policy.allowed.some((allowed) => allowed.startsWith(sep) && realDirectory(allowed) === path)) {
     throw refusal(what, `${path} is a block device`, `if you trust it, add --allow-refs ${path}`);
   }
-  return fs.openSync(path, fs.constants.O_NONBLOCK);
+  return fs.openSync(path, flags + fs.constants.O_NONBLOCK);
 }
 
 /** O_PATH first: opening a FIFO or a device for real can block or act, so the kind is known before that. */
-function openBeneath(calls: Libc, what: string, directory: string, path: string): number {
+function openBeneath(
+  calls: Libc,
+  what: string,
+  { directory, path, flags }: { readonly directory: string; readonly path: string; readonly flags: number },
+): number {
   const opened: number[] = [];
   try {
     // Both paths are resolved already: a link met now was put there after the check, by somebody else.
@@ -94,7 +105,7 @@ function openBeneath(calls: Libc, what: string, directory: string, path: string)
     const place = calls.openat2(base, relative(directory, path), OPEN.PATH, rules);
     opened.push(place);
     if (!fs.fstatSync(place).isFile()) throw refusal(what, 'it is not a regular file');
-    return fs.openSync(`/proc/self/fd/${place}`, fs.constants.O_RDONLY);
+    return fs.openSync(`/proc/self/fd/${place}`, flags);
   } catch (error) {
     if (['EXDEV', 'ELOOP'].includes(systemCode(error) ?? '')) throw refusal(what, 'it changed while it was opened');
     throw hostError(`cannot open ${what}`, error);

@@ -28,6 +28,12 @@ const CLAIMS: Readonly<Record<Sharing, Claim>> = {
   anyone: { use: [PERMISSION.consistentRead], unshare: [] },
 };
 
+/** The image's one writer: 100, 101, 103 and 201, 203. Readers that take no lock of their own are let in. */
+const WRITER: Claim = {
+  use: [PERMISSION.consistentRead, PERMISSION.write, PERMISSION.resize],
+  unshare: [PERMISSION.write, PERMISSION.resize],
+};
+
 /** Host file systems without such locks answer one of these. */
 const NO_LOCKS = new Set(['ENOLCK', 'EOPNOTSUPP', 'ENOSYS', 'EINVAL']);
 
@@ -61,25 +67,51 @@ export function lockForReading(request: LockRequest, calls: LockCalls | undefine
   }
 }
 
-function claim(calls: LockCalls, request: LockRequest, wanted: Claim): void {
+/**
+ * Takes a writer's locks on a file, before anything in it is believed. They end with the descriptor. Throws `locked`,
+ * naming the holder, and `unsupported` where nothing can be locked: nobody would know that we write.
+ */
+export function lockForWriting(
+  request: Pick<LockRequest, 'fd' | 'path' | 'name'>,
+  calls: LockCalls | undefined = libc(),
+): void {
+  if (calls === undefined) throw notLockable(request.name, 'the FFI (koffi) cannot be loaded');
+  try {
+    claim(calls, request, WRITER);
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined || !NO_LOCKS.has(code)) throw error;
+    throw notLockable(request.name, `its file system has no locks (${code})`);
+  }
+}
+
+function notLockable(name: string, why: string): ImgfsError {
+  return new ImgfsError('unsupported', `${name} cannot be locked against other writers: ${why}`);
+}
+
+function claim(calls: LockCalls, request: Pick<LockRequest, 'fd' | 'path' | 'name'>, wanted: Claim): void {
   const bytes = [...wanted.use.map((bit) => USED + bit), ...wanted.unshare.map((bit) => UNSHARED + bit)];
   const taken: number[] = [];
   try {
     for (const byte of bytes) {
-      if (!calls.lockShared(request.fd, byte)) throw lockedBy(request);
+      if (!calls.lockShared(request.fd, byte)) throw lockedBy(request, wanted);
       taken.push(byte);
     }
     const refused = wanted.use.some((bit) => calls.isLockedByOther(request.fd, UNSHARED + bit));
     const inUse = wanted.unshare.some((bit) => calls.isLockedByOther(request.fd, USED + bit));
-    if (refused || inUse) throw lockedBy(request);
+    if (refused || inUse) throw lockedBy(request, wanted);
   } catch (error) {
     for (const byte of taken) calls.unlock(request.fd, byte);
     throw error;
   }
 }
 
-function lockedBy(request: LockRequest): ImgfsError {
-  const who = whoWrites(request.path).join(' and ') || 'another process';
+function lockedBy(request: Pick<LockRequest, 'path' | 'name'>, wanted: Claim): ImgfsError {
+  if (wanted === WRITER) {
+    const who = whoHas(request.path, ANY_ACCESS).join(' and ') || 'another process';
+    return new ImgfsError('locked', `${request.name} is in use by ${who}`);
+  }
+  const who = whoHas(request.path, OPEN_FOR_WRITING).join(' and ') || 'another process';
   return new ImgfsError('locked', `${request.name} is in use: ${who} has it open for writing`, {
     hint: 'stop that process, or read anyway with --force-share',
   });
@@ -87,16 +119,17 @@ function lockedBy(request: LockRequest): ImgfsError {
 
 /** The octal flags of a descriptor, ending in the access mode: 1 for writing, 2 for both. */
 const OPEN_FOR_WRITING = /^flags:\s*[0-7]*[12]$/m;
+const ANY_ACCESS = /^flags:/m;
 
-/** `name (pid N)` of every other process that has the path open for writing, as far as we may look: in /proc only. */
-function whoWrites(path: string): readonly string[] {
+/** `name (pid N)` of every other process that has the path open so, as far as we may look: in /proc only. */
+function whoHas(path: string, how: RegExp): readonly string[] {
   const found: string[] = [];
   for (const pid of fs.readdirSync('/proc').filter((entry) => /^[0-9]+$/.test(entry))) {
     if (Number(pid) === process.pid) continue;
     try {
       const descriptors = fs.readdirSync(`/proc/${pid}/fd`);
       const own = descriptors.filter((fd) => linkOf(`/proc/${pid}/fd/${fd}`) === path);
-      if (!own.some((fd) => OPEN_FOR_WRITING.test(fs.readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'ascii')))) continue;
+      if (!own.some((fd) => how.test(fs.readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'ascii')))) continue;
       found.push(`${fs.readFileSync(`/proc/${pid}/comm`, 'utf8').trim()} (pid ${pid})`);
     } catch {
       // Gone meanwhile, or another user's: not ours to see.

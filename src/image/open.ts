@@ -3,14 +3,18 @@
  * lets another thread open the same image again from descriptors alone, with no path and no policy.
  */
 import { ImgfsError } from '../lib/errors.js';
-import { FileStorage, type OpenFile } from '../storage/file.js';
+import { fileStorage } from '../storage/direct.js';
+import type { OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
-import { type HostFile, HostFiles } from './files.js';
+import { type FileAccess, type HostFile, HostFiles, READ_ONLY } from './files.js';
 import type { Format, OpenContext, Reference } from './format.js';
 import { type GatePolicy, openReference } from './gate.js';
+import { GuessedRaw } from './guessed.js';
 import type { Image } from './image.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
-import { formatNamed, identify } from './probe.js';
+import { formatNamed, identify, isGuessedRaw } from './probe.js';
+import { SharedImage } from './shared-image.js';
+import { Sharing } from './sharing.js';
 import { unopenedImage, unopenedStorage } from './unopened.js';
 
 export interface OpenOptions {
@@ -21,14 +25,29 @@ export interface OpenOptions {
   readonly references: GatePolicy | 'unopened';
   /** Read although somebody writes. */
   readonly forceShare: boolean;
+  /** Open the image, never what lies below it, for writing; by default all is only read. */
+  readonly write?: WriteAccess | undefined;
   readonly warn: (message: string) => void;
   readonly limits?: Limits;
+}
+
+export interface WriteAccess {
+  /** Files the image names to hold its data may be written too. */
+  readonly references: boolean;
+  /** Past the host's page cache. */
+  readonly direct: boolean;
+  /** Other threads will open the image again and use it at the same time. */
+  readonly threads: boolean;
 }
 
 /** How to open an image again elsewhere: structured-clone data. Descriptors stay with the main thread's image. */
 export interface ImagePlan {
   readonly format: string;
   readonly file: OpenFile;
+  /** Nothing but a lack of other claims says that it is raw. */
+  readonly guessedRaw: boolean;
+  /** What its threads share, where it is written by several. */
+  readonly sharing: SharedArrayBuffer | undefined;
   readonly limits: Limits;
   readonly images: Readonly<Record<string, ImagePlan>>;
   readonly storages: Readonly<Record<string, OpenFile>>;
@@ -44,11 +63,13 @@ export interface OpenedImage {
 }
 
 /**
- * Opens the image at `path` with everything it names. Throws ImgfsError, having closed what it had opened.
+ * Opens the image at `path` with everything it names. Throws ImgfsError, having closed what it had opened. With `write`
+ * it opens for writing or throws.
  */
 export function openImage(path: string, options: OpenOptions): OpenedImage {
   const files = new HostFiles(options.forceShare ? 'anyone' : 'no-writers', options.warn);
-  return new Opening(files, options).open(files.open(path), options.format, []);
+  const access = options.write === undefined ? READ_ONLY : { writable: true, direct: options.write.direct };
+  return new Opening(files, options).open(files.open(path, access), options.format, []);
 }
 
 /** Opens an image again from a plan made by `openImage`, whose image must stay open meanwhile. */
@@ -60,12 +81,21 @@ export function reopenImage(plan: ImagePlan, formats: readonly Format[]): Image 
     if (found === undefined) throw new Error(`${reference.name} is not in the plan`);
     return found;
   };
-  return format.open(new FileStorage(plan.file), {
-    writable: false,
+  const sharing = plan.sharing === undefined ? undefined : new Sharing(plan.sharing);
+  const storage = guarded(fileStorage(plan.file), plan.guessedRaw, formats);
+  const image = format.open(storage, {
+    writable: plan.file.writable,
     limits: plan.limits,
-    openStorage: (reference) => new FileStorage(planned(plan.storages, reference)),
+    sharing,
+    openStorage: (reference) => fileStorage(planned(plan.storages, reference)),
     openImage: (reference) => reopenImage(planned(plan.images, reference), formats),
   });
+  return sharing === undefined ? image : new SharedImage(image, sharing);
+}
+
+/** Only what is written needs guarding. */
+function guarded(storage: Storage, guessedRaw: boolean, formats: readonly Format[]): Storage {
+  return guessedRaw && storage.writable ? new GuessedRaw(storage, formats) : storage;
 }
 
 function keyOf(reference: Reference): string {
@@ -96,18 +126,29 @@ class Opening {
         });
       }
       if (above.length > 0) assertKnown(file, declared, this.options.formats);
-      const format = identify({ storage, formats: this.options.formats, declared, device: file.device });
-      const follower = new Follower(
-        this,
-        this.files,
-        this.options.references,
-        [...above, file],
-        declared !== undefined,
-      );
-      const image = format.open(storage, follower.context(this.limits));
+      const { formats } = this.options;
+      const format = identify({ storage, formats, declared, device: file.device });
+      if (file.writable && !format.can.write) throw cannotWrite(file, format.name);
+      const guessedRaw = isGuessedRaw(format, { storage, declared });
+      const sharing = file.writable && this.options.write?.threads === true ? new Sharing() : undefined;
+      const follower = new Follower(this, this.files, this.options, [...above, file], declared !== undefined);
+      const context = follower.context(this.limits, sharing);
+      const image = format.open(guarded(storage, guessedRaw, formats), context);
       const { images, storages } = follower;
-      const plan = { format: format.name, file: shared(file), limits: this.limits, images, storages };
-      return { image, file, plan, chain: [file, ...follower.chain] };
+      return {
+        image: sharing === undefined ? image : new SharedImage(image, sharing),
+        file,
+        plan: {
+          format: format.name,
+          file: shared(file),
+          guessedRaw,
+          sharing: sharing?.buffer,
+          limits: this.limits,
+          images,
+          storages,
+        },
+        chain: [file, ...follower.chain],
+      };
     } catch (error) {
       storage.close();
       throw error;
@@ -124,23 +165,25 @@ class Follower {
   constructor(
     private readonly opening: Opening,
     private readonly files: HostFiles,
-    private readonly references: OpenOptions['references'],
+    private readonly options: Pick<OpenOptions, 'references' | 'write'>,
     private readonly path: readonly HostFile[],
     private readonly declared: boolean,
   ) {}
 
-  context(limits: Limits): OpenContext {
+  context(limits: Limits, sharing: Sharing | undefined): OpenContext {
     return {
-      writable: false,
+      writable: this.naming.writable,
       limits,
+      sharing,
       openStorage: (reference) => this.openStorage(reference),
       openImage: (reference) => this.openImage(reference),
     };
   }
 
   private openStorage(reference: Reference): Storage {
-    if (this.references === 'unopened') return unopenedStorage(reference);
-    const file = this.follow(reference, this.references);
+    const { references } = this.options;
+    if (references === 'unopened') return unopenedStorage(reference);
+    const file = this.follow(reference, references, this.accessTo(reference));
     const storage = this.files.storage(file);
     if (this.path.some((other) => other.identity === file.identity)) {
       storage.close();
@@ -151,16 +194,37 @@ class Follower {
   }
 
   private openImage(reference: Reference): Image {
-    if (this.references === 'unopened') return unopenedImage(reference);
-    const opened = this.opening.open(this.follow(reference, this.references), reference.format, this.path);
+    const { references } = this.options;
+    if (references === 'unopened') return unopenedImage(reference);
+    const opened = this.opening.open(this.follow(reference, references, READ_ONLY), reference.format, this.path);
     this.images[keyOf(reference)] = opened.plan;
     this.chain = opened.chain;
     return opened.image;
   }
 
-  private follow(reference: Reference, gate: GatePolicy): HostFile {
-    const from = this.path[this.path.length - 1];
-    if (from === undefined) throw new Error('a reference needs a file that names it');
+  /** The file whose references are followed. */
+  private get naming(): HostFile {
+    const file = this.path[this.path.length - 1];
+    if (file === undefined) throw new Error('a reference needs a file that names it');
+    return file;
+  }
+
+  /** A file that holds the image's data is written with it, but only on the user's word: the image chose it. */
+  private accessTo(reference: Reference): FileAccess {
+    const { write } = this.options;
+    if (!this.naming.writable || write === undefined) return READ_ONLY;
+    if (write.references) return { writable: true, direct: write.direct };
+    throw new ImgfsError(
+      'refused',
+      `${this.naming.name} keeps its data in "${reference.name}", which it names itself`,
+      {
+        hint: 'if you trust it, add --writable-refs',
+      },
+    );
+  }
+
+  private follow(reference: Reference, gate: GatePolicy, access: FileAccess): HostFile {
+    const from = this.naming;
     // A file that another image names without saying its format may have been written by a guest: it may be read,
     // but what it names in turn was perhaps chosen by that guest.
     if (!this.declared && this.path.length > 1) {
@@ -168,7 +232,7 @@ class Follower {
         hint: 'record the formats in the images (qemu-img rebase -u -F)',
       });
     }
-    return this.files.openedByGate(openReference(reference, from, gate));
+    return this.files.openedByGate(openReference(reference, from, gate, access), access);
   }
 }
 
@@ -178,7 +242,11 @@ function assertKnown(file: HostFile, declared: string | undefined, formats: read
   throw new ImgfsError('unsupported', `${file.name} is declared as "${declared}", which imgfs does not know`);
 }
 
+function cannotWrite(file: HostFile, format: string): ImgfsError {
+  return new ImgfsError('unsupported', `${file.name} is ${format}, which imgfs can only read`);
+}
+
 /** The part of a file that other threads may know. */
-function shared(file: HostFile): OpenFile {
-  return { fd: file.fd, name: file.name, size: file.size, writable: file.writable };
+function shared({ fd, name, size, writable, direct = false }: HostFile): OpenFile {
+  return { fd, name, size, writable, direct };
 }

@@ -37,6 +37,12 @@ export function identify(request: ProbeRequest): ImageFormat {
   return openable(storage, found);
 }
 
+/** Whether a file would count as raw without its name saying so: because nothing else claims it. */
+export function isGuessedRaw(format: ImageFormat, request: Pick<ProbeRequest, 'storage' | 'declared'>): boolean {
+  const extension = extname(basename(request.storage.name)).toLowerCase();
+  return format.name === 'raw' && request.declared === undefined && !format.extensions.includes(extension);
+}
+
 /** The format of that name. Throws `usage` with the names there are. */
 export function formatNamed(formats: readonly Format[], name: string): Format {
   const format = formats.find((candidate) => candidate.name === name);

@@ -12,6 +12,8 @@ export interface OpenFile {
   /** Length when it was opened. For a read-only file it must not shrink below this. */
   readonly size: number;
   readonly writable: boolean;
+  /** It was opened with O_DIRECT. */
+  readonly direct?: boolean;
 }
 
 /** Zeros written at once where a range is discarded. */
@@ -24,7 +26,7 @@ const DISCARD_STEP = 1024 * 1024;
 export class FileStorage implements Storage {
   readonly name: string;
   readonly writable: boolean;
-  private readonly fd: number;
+  protected readonly fd: number;
   private readonly opened: number;
   private failed: unknown;
   private release: (() => void) | undefined;
@@ -52,6 +54,11 @@ export class FileStorage implements Storage {
     } catch (error) {
       throw hostError(`cannot read ${this.name}`, error);
     }
+    return this.checked(done, into, at);
+  }
+
+  /** Returns `done`, the bytes read, unless they end where the file did not end before. */
+  protected checked(done: number, into: Uint8Array, at: number): number {
     if (done < into.length && !this.writable && at + done < this.opened) throw this.shrunk();
     return done;
   }
@@ -135,7 +142,7 @@ export class FileStorage implements Storage {
     return new ImgfsError('io', `${this.name}: the file became shorter while it was in use`);
   }
 
-  private assertHealthy(): void {
+  protected assertHealthy(): void {
     if (this.failed !== undefined) throw this.failed;
     if (!this.writable) throw new ImgfsError('read-only', `${this.name} is open read-only`);
   }
