@@ -2,7 +2,15 @@ import type { Command } from 'commander';
 import { InvalidArgumentError, Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
 import type { MountOptions, MountSettings } from '../mount/options.js';
-import { ADAPTERS, applyMountList, parseAdapter, parseWorkers, withDefaults } from '../mount/options.js';
+import {
+  ADAPTERS,
+  applyMountList,
+  CACHES,
+  parseAdapter,
+  parseCache,
+  parseWorkers,
+  withDefaults,
+} from '../mount/options.js';
 import { note, warn } from './output.js';
 import type { Verb } from './verb.js';
 import { OWN_CODES } from './verb.js';
@@ -66,7 +74,17 @@ function declareSettings(command: Command, settings: MountSettings): void {
   value('--adapter <name>', ADAPTERS.join(', '), (s, given) => {
     s.adapter = parseAdapter(given);
   });
-  value('--workers <n>', 'threads that serve data (4)', (s, given) => {
+  value('--cache <mode>', `${Object.keys(CACHES).join(', ')}: as QEMU has them`, (s, given) => {
+    s.cache = parseCache(given);
+  });
+  value(
+    '--overlay <file>',
+    'write to this qcow2 (or tmp: to one that is gone at the end), not to the image',
+    (s, given) => {
+      s.overlay = given;
+    },
+  );
+  value('--workers <n>', 'threads that serve data (4, or 1 where something can be written)', (s, given) => {
     s.workers = parseWorkers(given);
   });
   value(
@@ -78,6 +96,9 @@ function declareSettings(command: Command, settings: MountSettings): void {
   );
   set('--no-refs', 'open nothing that an image names', (s) => {
     s.noRefs = true;
+  });
+  set('--writable-refs', 'write files too that an image names to hold its data', (s) => {
+    s.writableRefs = true;
   });
   set('-U, --force-share', 'read even while another process writes', (s) => {
     s.forceShare = true;
@@ -122,8 +143,8 @@ async function start(options: MountOptions): Promise<number> {
 /** What the user should know once it is mounted, a line each; nothing when all is as it was asked for. */
 function announce(options: MountOptions, warnings: readonly string[]): void {
   for (const warning of warnings) warn(warning);
-  if (options.access !== 'ro') {
-    note(`imgfs: ${options.mountpoint} is mounted read-only: this version cannot write yet`);
+  if (options.access === undefined) {
+    note(`imgfs: ${options.mountpoint} is mounted read-only: -o rw mounts it read-write where the format allows`);
   }
   if (process.getuid?.() !== 0 && options.allowOther !== true) {
     note('imgfs: only you can read the views: losetup and mount, as root, need -o allow_other here');

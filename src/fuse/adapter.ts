@@ -123,6 +123,8 @@ export interface WorkerPlan {
   /** Its argument, in structured-clone form. */
   readonly job: unknown;
   readonly count: number;
+  /** The threads share what one that dies may leave locked: serving ends with the first of them. */
+  readonly vital?: boolean;
 }
 
 export interface Served {

@@ -32,9 +32,11 @@ export interface FileAccess {
   readonly writable: boolean;
   /** Past the host's page cache. */
   readonly direct: boolean;
+  /** Flushes do nothing. */
+  readonly unsafe: boolean;
 }
 
-export const READ_ONLY: FileAccess = { writable: false, direct: false };
+export const READ_ONLY: FileAccess = { writable: false, direct: false, unsafe: false };
 
 interface Entry {
   readonly file: HostFile;
@@ -156,6 +158,7 @@ function describe({ fd, name, path, identity, namedIn, access }: Described): Hos
     size: fileLength(fd, name),
     writable: access.writable,
     direct: access.direct,
+    unsafe: access.unsafe,
     path,
     directories: namedIn === real ? [real] : [namedIn, real],
     device: status.isBlockDevice(),

@@ -36,6 +36,8 @@ export interface WriteAccess {
   readonly references: boolean;
   /** Past the host's page cache. */
   readonly direct: boolean;
+  /** Flushes do nothing. */
+  readonly unsafe: boolean;
   /** Other threads will open the image again and use it at the same time. */
   readonly threads: boolean;
 }
@@ -68,7 +70,7 @@ export interface OpenedImage {
  */
 export function openImage(path: string, options: OpenOptions): OpenedImage {
   const files = new HostFiles(options.forceShare ? 'anyone' : 'no-writers', options.warn);
-  const access = options.write === undefined ? READ_ONLY : { writable: true, direct: options.write.direct };
+  const access = accessOf(options.write);
   return new Opening(files, options).open(files.open(path, access), options.format, []);
 }
 
@@ -213,7 +215,7 @@ class Follower {
   private accessTo(reference: Reference): FileAccess {
     const { write } = this.options;
     if (!this.naming.writable || write === undefined) return READ_ONLY;
-    if (write.references) return { writable: true, direct: write.direct };
+    if (write.references) return accessOf(write);
     throw new ImgfsError(
       'refused',
       `${this.naming.name} keeps its data in "${reference.name}", which it names itself`,
@@ -242,11 +244,15 @@ function assertKnown(file: HostFile, declared: string | undefined, formats: read
   throw new ImgfsError('unsupported', `${file.name} is declared as "${declared}", which imgfs does not know`);
 }
 
+function accessOf(write: WriteAccess | undefined): FileAccess {
+  return write === undefined ? READ_ONLY : { writable: true, direct: write.direct, unsafe: write.unsafe };
+}
+
 function cannotWrite(file: HostFile, format: string): ImgfsError {
   return new ImgfsError('unsupported', `${file.name} is ${format}, which imgfs can only read`);
 }
 
 /** The part of a file that other threads may know. */
-function shared({ fd, name, size, writable, direct = false }: HostFile): OpenFile {
-  return { fd, name, size, writable, direct };
+function shared({ fd, name, size, writable, direct = false, unsafe = false }: HostFile): OpenFile {
+  return { fd, name, size, writable, direct, unsafe };
 }

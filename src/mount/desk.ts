@@ -8,25 +8,31 @@ import type {
   OpenReply,
   Space,
 } from '../fuse/adapter.js';
-import { readOnlyNames } from '../fuse/read-only.js';
-import { allocatedBytes } from '../image/allocated.js';
+import type { OpenedImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
-import type { Tree, TreeNode } from '../tree/tree.js';
+import type { TreeNode, ViewNode } from '../tree/tree.js';
+import { Changes } from './changes.js';
+import type { LiveTree } from './live-tree.js';
+import { Allocations, freeFor, modified } from './measures.js';
 import type { Views } from './views.js';
 
-/** How long the kernel may keep names and attributes of a tree that does not change, in milliseconds. */
+/** How long the kernel may keep names and attributes of what does not change, in milliseconds. */
 const UNCHANGING = 3_600_000;
+
+/** For views that are written: the kernel itself drops what it knows of a file that it writes to. */
+const WRITTEN = 1000;
 
 /** For files whose size may differ at the next look. */
 const CHANGING = 0;
 
 export interface DeskParts {
-  readonly tree: Tree;
+  readonly live: LiveTree;
   readonly views: Views;
+  readonly image: (index: number) => OpenedImage;
+  readonly images: readonly OpenedImage[];
   /** The text of an image's info.json, made anew at each call. */
   readonly info: (image: number) => string;
-  /** Sum of the guest sizes and the unit of allocation, for statfs. */
-  readonly total: number;
+  /** The unit of allocation, for statfs. */
   readonly blockSize: number;
   /** Nobody else may change the images meanwhile, so cached pages stay true. */
   readonly keepCache: boolean;
@@ -34,10 +40,19 @@ export interface DeskParts {
 
 /** The front desk: answers every name request, and every data request that no worker can. Main thread only. */
 export class FrontDesk implements NameServer, DataServer {
-  private readonly allocated = new Map<Ino, number>();
+  private readonly allocations = new Allocations();
   private readonly infoTexts = new Map<Ino, Buffer>();
+  private readonly uses = new Map<Ino, number>();
+  private readonly changes: Changes;
 
-  constructor(private readonly parts: DeskParts) {}
+  constructor(private readonly parts: DeskParts) {
+    this.changes = new Changes({
+      live: parts.live,
+      image: (index) => parts.image(index).image,
+      isOpen: (ino) => this.uses.has(ino),
+      forget: (ino) => this.forget(ino),
+    });
+  }
 
   lookup(parent: Ino, name: string): Ino {
     const node = this.node(parent);
@@ -48,20 +63,17 @@ export class FrontDesk implements NameServer, DataServer {
 
   attributes(ino: Ino): Attributes {
     const node = this.node(ino);
-    const { size, allocated, blockSize, validMs } = this.measure(node);
+    const { mode, uid, gid, mtimeSeconds, mtimeNanoseconds } = node.owner;
     return {
       ino,
       kind: kindOf(node),
-      mode: node.owner.mode,
-      uid: node.owner.uid,
-      gid: node.owner.gid,
+      mode,
+      uid,
+      gid,
       links: node.kind === 'directory' ? 2 + directoriesIn(node.children.values()) : 1,
-      size,
-      allocated,
-      blockSize,
-      mtimeSeconds: node.owner.mtimeSeconds,
-      mtimeNanoseconds: node.owner.mtimeNanoseconds,
-      validMs,
+      mtimeSeconds,
+      mtimeNanoseconds,
+      ...this.measure(node),
     };
   }
 
@@ -73,25 +85,54 @@ export class FrontDesk implements NameServer, DataServer {
 
   open(ino: Ino, writable: boolean): OpenReply {
     const node = this.node(ino);
-    if (writable) throw new ImgfsError('read-only', `"${node.name}" is read-only`);
-    if (node.kind !== 'info') return { keepCache: this.parts.keepCache, directIo: false };
-    this.infoTexts.set(ino, Buffer.from(this.parts.info(node.image)));
+    if (writable && !(node.kind === 'view' && node.writable)) {
+      throw new ImgfsError('read-only', `"${node.name}" is read-only`);
+    }
+    this.uses.set(ino, (this.uses.get(ino) ?? 0) + 1);
+    if (node.kind === 'view') {
+      // Pages of what is written through another view would become untrue.
+      const directIo = node.changes && !node.writable;
+      return { keepCache: this.parts.keepCache && !directIo, directIo };
+    }
+    if (node.kind === 'info') this.infoTexts.set(ino, Buffer.from(this.parts.info(node.image)));
     return { keepCache: false, directIo: true };
   }
 
-  release(): void {}
+  release(ino: Ino): void {
+    const uses = this.uses.get(ino) ?? 0;
+    if (uses > 1) this.uses.set(ino, uses - 1);
+    else this.uses.delete(ino);
+  }
 
-  readonly resize = readOnlyNames.resize;
-  readonly create = readOnlyNames.create;
-  readonly remove = readOnlyNames.remove;
-  readonly rename = readOnlyNames.rename;
-
+  /** What is free on the host counts where something can be written, but never as more than the disks could take. */
   space(): Space {
-    return { blockSize: this.parts.blockSize, total: this.parts.total, free: 0, files: this.parts.tree.nodes.size };
+    const total = this.parts.images.reduce((sum, { image }) => sum + image.size, 0);
+    const written = this.parts.images.filter(({ image }) => image.writable);
+    const free = Math.min(total, ...written.map(({ file }) => freeFor(file)));
+    const files = this.parts.live.nodes.size;
+    return { blockSize: this.parts.blockSize, total, free: written.length === 0 ? 0 : free, files };
+  }
+
+  resize(ino: Ino, size: number): void {
+    this.changes.resize(ino, size);
+  }
+
+  create(parent: Ino, name: string): Ino {
+    const ino = this.changes.create(parent, name);
+    this.uses.set(ino, 1);
+    return ino;
+  }
+
+  remove(parent: Ino, name: string): void {
+    this.changes.remove(parent, name);
+  }
+
+  rename(parent: Ino, name: string, newParent: Ino, newName: string): void {
+    this.changes.rename(parent, name, newParent, newName);
   }
 
   serves(ino: Ino): boolean {
-    return this.parts.tree.nodes.has(ino);
+    return this.parts.live.nodes.has(ino);
   }
 
   read(ino: Ino, into: Uint8Array, at: number): number {
@@ -111,11 +152,11 @@ export class FrontDesk implements NameServer, DataServer {
   }
 
   write(ino: Ino, from: Uint8Array, at: number): number {
-    return this.parts.views.write(this.viewAt(ino), from, at);
+    return this.parts.views.write(this.view(ino), from, at);
   }
 
   zero(ino: Ino, at: number, length: number, options: { readonly unmap: boolean }): number {
-    return this.parts.views.zero(this.viewAt(ino), at, length, options);
+    return this.parts.views.zero(this.view(ino), at, length, options);
   }
 
   flush(ino: Ino): void {
@@ -126,41 +167,35 @@ export class FrontDesk implements NameServer, DataServer {
     if (this.node(ino).kind === 'view') this.parts.views.verify(ino);
   }
 
-  private viewAt(ino: Ino): Ino {
+  private view(ino: Ino): Ino {
     const node = this.node(ino);
     if (node.kind !== 'view') throw new ImgfsError('read-only', `"${node.name}" cannot be written`);
     return ino;
   }
 
   private node(ino: Ino): TreeNode {
-    const node = this.parts.tree.nodes.get(ino);
+    const node = this.parts.live.nodes.get(ino);
     if (node === undefined) throw new ImgfsError('missing', `there is no file ${ino}`);
     return node;
   }
 
-  private measure(node: TreeNode): { size: number; allocated: number; blockSize: number; validMs: number } {
-    const { blockSize } = this.parts;
+  private measure(node: TreeNode): Pick<Attributes, 'size' | 'allocated' | 'blockSize' | 'validMs'> {
     if (node.kind === 'directory') return { size: 4096, allocated: 4096, blockSize: 4096, validMs: UNCHANGING };
-    if (node.kind === 'view') {
-      return { size: node.size, allocated: this.stored(node.ino), blockSize, validMs: UNCHANGING };
-    }
+    if (node.kind === 'view') return this.measureView(node);
     const size = Buffer.byteLength(this.parts.info(node.image));
     return { size, allocated: size, blockSize: 4096, validMs: CHANGING };
   }
 
-  /** Counted once per view. A view that cannot be opened has no blocks; opening and reading it says why. */
-  private stored(ino: Ino): number {
-    let bytes = this.allocated.get(ino);
-    if (bytes === undefined) {
-      try {
-        bytes = allocatedBytes(this.parts.views.view(ino));
-      } catch (error) {
-        if (!(error instanceof ImgfsError)) throw error;
-        bytes = 0;
-      }
-      this.allocated.set(ino, bytes);
-    }
-    return bytes;
+  private measureView({ ino, size, changes, source }: ViewNode): ReturnType<FrontDesk['measure']> {
+    const allocated = this.allocations.of(ino, changes, () => this.parts.views.view(ino));
+    const { blockSize } = this.parts;
+    if (!changes) return { size, allocated, blockSize, validMs: UNCHANGING };
+    return { size, allocated, blockSize, validMs: WRITTEN, ...modified(this.parts.image(source.image).file) };
+  }
+
+  private forget(ino: Ino): void {
+    this.allocations.forget(ino);
+    this.parts.views.forget(ino);
   }
 }
 

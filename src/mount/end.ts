@@ -6,7 +6,7 @@ import { ImgfsError } from '../lib/errors.js';
 import { holdersOf } from './holders.js';
 import { isDeadMount, resolveMountpoint } from './mountpoint.js';
 import { ourMountAt, ourMounts } from './mounts.js';
-import { isAlive, liveRecords, type MountRecord } from './records.js';
+import { isAlive, liveRecords, type MountRecord, takeFailure } from './records.js';
 
 /** Between two looks at whether the process is gone, in milliseconds. */
 const POLL = 10;
@@ -19,7 +19,7 @@ export interface EndOptions {
 /**
  * Unmounts and returns when the process that served the mount is gone, and with it every lock on the image. Throws
  * `busy` naming who uses the mount, `missing` where there is no mount of ours, `system` when the process outlives the
- * time-out. A lazy end of a mount in use returns at once: its process goes when its last user does.
+ * time-out, and what the process itself could not do at the end: write out the last of the data. A lazy end of a mount in use returns at once: its process goes when its last user does.
  */
 export async function endMount(name: string, options: EndOptions): Promise<void> {
   const path = resolveMountpoint(name);
@@ -39,6 +39,8 @@ export async function endMount(name: string, options: EndOptions): Promise<void>
   }
   if (server === undefined || inUse || isElsewhere(mount)) return;
   await processGone(server, name, options.timeoutMs);
+  const failure = takeFailure(server);
+  if (failure !== undefined) throw ImgfsError.fromJSON(failure);
 }
 
 /** `busy`, naming who uses the mount. */

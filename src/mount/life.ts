@@ -2,17 +2,23 @@
 import { prepareCodecs } from '../codec/zstd.js';
 import type { Adapter, Session } from '../fuse/adapter.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
+import { libc } from '../lib/libc.js';
 import { chooseAdapter } from './adapters.js';
 import { busyError } from './end.js';
 import { type Mountpoint, prepareMountpoint } from './mountpoint.js';
 import { ourMountAt } from './mounts.js';
 import type { MountOptions } from './options.js';
 import { type OpenedMount, openMount } from './prepare.js';
-import { writeRecord } from './records.js';
+import { noteFailure, writeRecord } from './records.js';
 import { StopSignals } from './signals.js';
 
 /** A second request to stop within this many milliseconds detaches the mount even if it is busy. */
 const INSISTENCE = 10_000;
+
+/** How long threads that nobody can wake may hold up the end, in milliseconds. */
+const GRACE = 1000;
+
+const PUBLISH_EVERY = 1000;
 
 export interface LifeParts {
   readonly options: MountOptions;
@@ -38,11 +44,6 @@ interface Attached {
 export async function live(parts: LifeParts): Promise<void> {
   const { options } = parts;
   const warnings: string[] = [];
-  if (options.access === 'rw') {
-    throw new ImgfsError('unsupported', `${options.images.join(', ')} cannot be mounted read-write`, {
-      hint: 'this version only reads: leave out -o rw',
-    });
-  }
   await prepareCodecs();
   const opened = openMount(options, (message) => warnings.push(message));
   // Until here a signal ends the process as it ends any other; from here on there may be a mount to take away.
@@ -52,7 +53,17 @@ export async function live(parts: LifeParts): Promise<void> {
     await serve(parts, opened, attached, signals, warnings);
   } finally {
     signals.close();
+    close(opened);
+  }
+}
+
+/** What cannot be written out any more is told to whoever waits for this process with `imgfs umount`, too. */
+function close(opened: OpenedMount): void {
+  try {
     opened.close();
+  } catch (error) {
+    if (error instanceof ImgfsError) noteFailure(error.toJSON());
+    throw error;
   }
 }
 
@@ -68,14 +79,19 @@ async function attach(parts: LifeParts, opened: OpenedMount, warnings: string[])
       hint: 'mount on a directory',
     });
   }
+  if (options.writebackCache && !adapter.can.writebackCache) {
+    throw new ImgfsError('unsupported', `the ${adapter.name} adapter has no writeback cache`, {
+      hint: 'leave out -o writeback_cache',
+    });
+  }
   const session = await adapter.attach(
     {
       mountpoint: mountpoint.path,
       mountpointKind: mountpoint.kind,
       source: opened.images.map((one) => one.file.path).join(' '),
       allowOther: options.allowOther ?? process.getuid?.() === 0,
-      readOnly: true,
-      writebackCache: false,
+      readOnly: !opened.writable,
+      writebackCache: options.writebackCache,
       trace: options.trace,
       log: parts.log,
     },
@@ -94,21 +110,46 @@ async function serve(
 ): Promise<void> {
   const { session, mountpoint } = attached;
   let forget: (() => void) | undefined;
+  const stopPublishing = startPublishing(opened, parts.log);
   try {
     if (signals.seen !== undefined)
       throw new ImgfsError('busy', `stopped by ${signals.seen} before the mount was live`);
     forget = record(parts, opened, attached);
     signals.listen(asksToEnd(session, mountpoint, parts.log));
     parts.ready(warnings);
-    await session.ended;
+    await session.ended.catch((error: unknown) => {
+      if (opened.writable) giveUp(opened);
+      throw error;
+    });
   } catch (error) {
     await session.unmount({ lazy: true }).catch((why: unknown) => {
       if (ourMountAt(mountpoint.path) !== undefined) parts.log(errorLine(why));
     });
     throw error;
   } finally {
+    stopPublishing();
     forget?.();
   }
+}
+
+/** Other threads may wait for ever for a lock that the dead one held: the process goes, as if it had been killed. */
+function giveUp(opened: OpenedMount): void {
+  opened.abandon();
+  setTimeout(() => libc()?.exitNow(1), GRACE).unref();
+}
+
+/** Keeps up with what was written, once a second; a failure is told once, and again by whoever writes or flushes. */
+function startPublishing(opened: OpenedMount, log: (line: string) => void): () => void {
+  if (!opened.writable) return () => {};
+  const timer = setInterval(() => {
+    try {
+      opened.publish();
+    } catch (error) {
+      clearInterval(timer);
+      log(errorLine(error));
+    }
+  }, PUBLISH_EVERY).unref();
+  return () => clearInterval(timer);
 }
 
 function record(parts: LifeParts, opened: OpenedMount, { mountpoint, adapter }: Attached): () => void {
@@ -117,7 +158,7 @@ function record(parts: LifeParts, opened: OpenedMount, { mountpoint, adapter }: 
     device: ourMountAt(mountpoint.path)?.device ?? '',
     images: opened.images.map((one) => one.file.path),
     adapter: adapter.name,
-    readOnly: true,
+    readOnly: !opened.writable,
     ...(parts.logFile === undefined ? {} : { log: parts.logFile }),
   });
 }

@@ -6,6 +6,17 @@ import { ImgfsError } from '../lib/errors.js';
 import { similar } from '../lib/similar.js';
 
 export const ADAPTERS = ['auto', 'kernel', 'fuse-native'] as const;
+/** The caching modes, with QEMU's meanings. */
+export const CACHES = {
+  writeback: { direct: false, through: false, unsafe: false },
+  writethrough: { direct: false, through: true, unsafe: false },
+  none: { direct: true, through: false, unsafe: false },
+  directsync: { direct: true, through: true, unsafe: false },
+  unsafe: { direct: false, through: false, unsafe: true },
+} as const;
+
+export type CacheMode = keyof typeof CACHES;
+
 export type AdapterChoice = (typeof ADAPTERS)[number];
 
 /** Structured-clone data: it travels to the background process as JSON. */
@@ -20,10 +31,16 @@ export interface MountOptions {
   readonly format?: string | undefined;
   readonly snapshot?: string | undefined;
   readonly adapter: AdapterChoice;
-  /** Data worker threads, 1 to 64. */
-  readonly workers: number;
+  readonly cache: CacheMode;
+  /** The kernel keeps written pages and sends them later. */
+  readonly writebackCache: boolean;
+  /** Where writes go instead of the image: a file or directory, or `tmp`. */
+  readonly overlay?: string | undefined;
+  /** Data worker threads, 1 to 64; by default as many as suit the images. */
+  readonly workers?: number | undefined;
   readonly allowRefs: readonly string[];
   readonly noRefs: boolean;
+  readonly writableRefs: boolean;
   readonly forceShare: boolean;
   /** Undefined: yes for root, no for others. */
   readonly allowOther?: boolean | undefined;
@@ -33,7 +50,6 @@ export interface MountOptions {
 /** What `-o` and the command line can set; all optional, later ones win. */
 export type MountSettings = { -readonly [K in keyof Omit<MountOptions, 'images' | 'mountpoint'>]?: MountOptions[K] };
 
-export const DEFAULT_WORKERS = 4;
 const MOST_WORKERS = 64;
 
 /** Every setting has its default; the caller adds images and mountpoint. */
@@ -42,9 +58,11 @@ export function withDefaults(settings: MountSettings): Omit<MountOptions, 'image
     foreground: false,
     trace: false,
     adapter: 'auto',
-    workers: DEFAULT_WORKERS,
+    cache: 'writeback',
+    writebackCache: false,
     allowRefs: [],
     noRefs: false,
+    writableRefs: false,
     forceShare: false,
     nonEmpty: false,
     ...settings,
@@ -62,6 +80,12 @@ const FLAGS: Readonly<Record<string, (settings: MountSettings) => void>> = {
   },
   'no-refs': (s) => {
     s.noRefs = true;
+  },
+  'writable-refs': (s) => {
+    s.writableRefs = true;
+  },
+  writeback_cache: (s) => {
+    s.writebackCache = true;
   },
   'force-share': (s) => {
     s.forceShare = true;
@@ -89,6 +113,12 @@ const VALUES: Readonly<Record<string, Setter>> = {
   },
   workers: (s, value) => {
     s.workers = parseWorkers(value);
+  },
+  cache: (s, value) => {
+    s.cache = parseCache(value);
+  },
+  overlay: (s, value) => {
+    s.overlay = value;
   },
   'allow-refs': (s, value) => {
     s.allowRefs = [...(s.allowRefs ?? []), value];
@@ -124,6 +154,13 @@ export function parseAdapter(value: string): AdapterChoice {
   const choice = ADAPTERS.find((name) => name === value);
   if (choice === undefined) throw usage(`unknown adapter "${value}"`, `there are ${ADAPTERS.join(', ')}`);
   return choice;
+}
+
+export function parseCache(value: string): CacheMode {
+  const modes = Object.keys(CACHES) as CacheMode[];
+  const mode = modes.find((name) => name === value);
+  if (mode === undefined) throw usage(`unknown cache mode "${value}"`, `there are ${modes.join(', ')}`);
+  return mode;
 }
 
 export function parseWorkers(value: string): number {

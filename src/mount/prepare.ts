@@ -5,54 +5,72 @@
 import { basename } from 'node:path';
 import { codecsNeedPreparing } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
-import type { Ino, NodeKind, Served } from '../fuse/adapter.js';
+import type { NodeKind, Served } from '../fuse/adapter.js';
 import { describeImage, infoJson } from '../image/describe.js';
 import type { Snapshot } from '../image/image.js';
-import { type OpenedImage, openImage } from '../image/open.js';
+import type { OpenedImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
-import {
-  buildFileTree,
-  buildTree,
-  type Ownership,
-  sharedOwner,
-  type Tree,
-  type TreeImage,
-  type ViewSource,
-} from '../tree/tree.js';
+import { type Ownership, sharedOwner } from '../tree/modes.js';
+import { Numbering } from '../tree/numbering.js';
+import { buildFileTree, buildTree, type Tree, type TreeImage } from '../tree/tree.js';
 import { FrontDesk } from './desk.js';
-import type { MountOptions } from './options.js';
+import { LiveTree } from './live-tree.js';
+import { NewsSender } from './news.js';
+import { openImages } from './opening.js';
+import { CACHES, type MountOptions } from './options.js';
 import { chainOf, Views } from './views.js';
 import type { DataJob } from './worker.js';
 
 /** The images of one mount, open. Whoever asked for them closes them, after the mount has ended. */
 export interface OpenedMount {
   readonly images: readonly OpenedImage[];
+  /** Something of it can be written. */
+  readonly writable: boolean;
   /** What goes to the adapter, once it is known what kind of mountpoint there is. */
   serve(mountpoint: NodeKind): Served;
+  /** To be called about once a second while it is served. Throws ImgfsError. */
+  publish(): void;
+  /** A thread died that may have held the images' lock: `close` will touch nothing. */
+  abandon(): void;
+  /** Returns when all that was written is durable. Closes everything, whatever fails, and then throws ImgfsError. */
   close(): void;
 }
 
+/** Data workers where nothing is written, and where something is: see native-notes/. */
+const READING_WORKERS = 4;
+const WRITING_WORKERS = 1;
+
 /** Opens every image of the options. Throws ImgfsError, having closed what it had opened. */
 export function openMount(options: MountOptions, warn: (message: string) => void): OpenedMount {
-  const images: OpenedImage[] = [];
-  const close = (): void => {
-    for (const opened of images) opened.image.close();
-  };
+  const images = openImages(options, warn);
+  const writable = images.some(({ image }) => image.writable);
+  const ends: (() => void)[] = images.map((opened) => () => opened.image.close());
+  const close = (): void => closeAll(ends);
   try {
-    for (const path of options.images) {
-      images.push(
-        openImage(path, {
-          formats,
-          format: options.format,
-          references: { follow: !options.noRefs, allowed: options.allowRefs },
-          forceShare: options.forceShare,
-          warn,
-        }),
-      );
-    }
-    const trees = images.map((opened) => describeForTree(opened, options.snapshot));
-    return { images, serve: (mountpoint) => serve(images, trees, mountpoint, options), close };
+    const describe = (): readonly TreeImage[] => images.map((opened) => describeForTree(opened, options.snapshot));
+    describe();
+    return {
+      images,
+      writable,
+      serve: (mountpoint) => {
+        const numbers = new Numbering();
+        const news = writable ? new NewsSender(`imgfs-${process.pid}`) : undefined;
+        if (news !== undefined) ends.unshift(() => news.close());
+        const live = new LiveTree(
+          () => plant(describe(), mountpoint, numbers),
+          (ino, source) => news?.send(ino, source),
+        );
+        return serve(images, live, news?.name, options);
+      },
+      publish() {
+        for (const { image } of images) if (image.writable) image.publish();
+      },
+      abandon() {
+        ends.length = 0;
+      },
+      close,
+    };
   } catch (error) {
     close();
     throw error;
@@ -61,34 +79,52 @@ export function openMount(options: MountOptions, warn: (message: string) => void
 
 function serve(
   images: readonly OpenedImage[],
-  trees: readonly TreeImage[],
-  mountpoint: NodeKind,
+  live: LiveTree,
+  news: string | undefined,
   options: MountOptions,
 ): Served {
-  const tree = plant(trees, mountpoint);
-  const sources = new Map<Ino, ViewSource>();
-  for (const node of tree.nodes.values()) if (node.kind === 'view') sources.set(node.ino, node.source);
   const image = (index: number): OpenedImage => images[index] as OpenedImage;
+  const { through, direct } = CACHES[options.cache];
+  const { sources } = live;
   const desk = new FrontDesk({
-    tree,
-    views: new Views(sources, (index) => image(index).image),
+    live,
+    views: new Views({ sources, openImage: (index) => image(index).image, through }),
+    image,
+    images,
     info: (index) => infoJson(describeImage(image(index))),
-    total: trees.reduce((sum, one) => sum + one.size, 0),
     blockSize: Math.max(512, ...images.map((opened) => opened.image.blockSize)),
     keepCache: !options.forceShare,
   });
-  const job: DataJob = { plans: images.map((opened) => opened.plan), sources, prepareCodecs: codecsNeedPreparing() };
+  const writing = images.some((opened) => opened.image.writable);
+  const plans = images.map((opened) => opened.plan);
+  const job: DataJob = { plans, sources, prepareCodecs: codecsNeedPreparing(), news, writing, through };
   const module = new URL('./worker.js', import.meta.url).href;
-  return { names: desk, data: desk, workers: { module, job, count: options.workers } };
+  // Parts of blocks are written by reading, changing and writing the whole: not for two at a time.
+  const most = writing && direct ? 1 : Number.POSITIVE_INFINITY;
+  const count = Math.min(most, options.workers ?? (writing ? WRITING_WORKERS : READING_WORKERS));
+  return { names: desk, data: desk, workers: { module, job, count, vital: writing } };
 }
 
-function plant(trees: readonly TreeImage[], mountpoint: NodeKind): Tree {
-  if (mountpoint === 'directory') return buildTree(trees, mounter());
+/** Calls all, whatever fails, and throws the first failure. */
+function closeAll(ends: readonly (() => void)[]): void {
+  let failure: { readonly error: unknown } | undefined;
+  for (const end of ends) {
+    try {
+      end();
+    } catch (error) {
+      failure ??= { error };
+    }
+  }
+  if (failure !== undefined) throw failure.error;
+}
+
+function plant(trees: readonly TreeImage[], mountpoint: NodeKind, numbers: Numbering): Tree {
+  if (mountpoint === 'directory') return buildTree(trees, MOUNTER, numbers);
   const only = trees[0];
   if (only === undefined || trees.length > 1) {
     throw new ImgfsError('usage', 'a file as mountpoint can show one image only', { hint: 'mount on a directory' });
   }
-  return buildFileTree(only);
+  return buildFileTree(only, numbers);
 }
 
 function describeForTree(opened: OpenedImage, snapshot: string | undefined): TreeImage {
@@ -101,6 +137,8 @@ function describeForTree(opened: OpenedImage, snapshot: string | undefined): Tre
     fileName: basename(file.path),
     owner: sharedOwner([file, ...chain.slice(1)]),
     size: image.size,
+    writable: image.writable,
+    changesSnapshots: image.writable && format.kind === 'image' && format.can.snapshots,
     holdsSnapshots: format.kind === 'image' && format.can.snapshots,
     snapshots,
     shown: snapshot === undefined ? undefined : snapshotNamed(snapshots, snapshot, file.name),
@@ -118,6 +156,9 @@ function snapshotNamed(snapshots: readonly Snapshot[], wanted: string, name: str
     hint: names === '' ? 'it has none at all' : `it has ${names}`,
   });
 }
+
+/** Whose the directory over several images is. */
+const MOUNTER = mounter();
 
 function mounter(): Ownership {
   const now = Date.now();

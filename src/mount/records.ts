@@ -4,7 +4,7 @@
  */
 import fs from 'node:fs';
 import { basename, join } from 'node:path';
-import { hostError, ImgfsError } from '../lib/errors.js';
+import { type ErrorRecord, hostError, ImgfsError } from '../lib/errors.js';
 
 export interface MountRecord {
   readonly pid: number;
@@ -61,6 +61,8 @@ export function newLogFile(): string {
 /** Notes this process as the server of a mount. Returns the function that removes the note again. */
 export function writeRecord(record: Omit<MountRecord, 'pid' | 'started' | 'since'>): () => void {
   const file = join(recordDirectory(), `${process.pid}.json`);
+  // Another process of this number may have left one.
+  fs.rmSync(failurePath(process.pid), { force: true });
   const full: MountRecord = {
     ...record,
     pid: process.pid,
@@ -69,6 +71,27 @@ export function writeRecord(record: Omit<MountRecord, 'pid' | 'started' | 'since
   };
   fs.writeFileSync(file, `${JSON.stringify(full)}\n`, { mode: 0o600 });
   return () => fs.rmSync(file, { force: true });
+}
+
+/** Notes that the end of this process's mount lost something: for `takeFailure`, once this process is gone. */
+export function noteFailure(error: ErrorRecord): void {
+  fs.writeFileSync(failurePath(process.pid), JSON.stringify(error), { mode: 0o600 });
+}
+
+/** Why the end of the mount of a process that is gone was no good one, if it was not; told once. */
+export function takeFailure({ pid }: Pick<MountRecord, 'pid'>): ErrorRecord | undefined {
+  try {
+    const text = fs.readFileSync(failurePath(pid), 'utf8');
+    fs.rmSync(failurePath(pid), { force: true });
+    return JSON.parse(text) as ErrorRecord;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Named as a log: what nobody asks for is forgotten with the old ones. */
+function failurePath(pid: number): string {
+  return join(recordDirectory(), `${pid}.failed.log`);
 }
 
 /** The records of processes that live; those of dead ones are removed, and their logs with them. */

@@ -5,22 +5,34 @@ import type { ViewSource } from '../tree/tree.js';
 
 const NOTHING = new Uint8Array();
 
+export interface ViewsParts {
+  /** What each view shows. May change while the mount lives. */
+  readonly sources: ReadonlyMap<Ino, ViewSource>;
+  /** Opens an image at the first use of one of its views; it stays its owner's. */
+  readonly openImage: (index: number) => Image;
+  /** Every write is durable before it returns. */
+  readonly through: boolean;
+  /** Brings `sources` up to date, on a thread that is not told of changes otherwise. */
+  readonly update?: () => void;
+}
+
 /**
  * The bytes of the raw views, on one thread. Images are opened at the first use of one of their views and each view
- * once; both stay open until `close`. What `openImage` returns for an index belongs to the caller who gave it.
+ * once; both stay open until `close`.
  */
 export class Views implements DataServer {
   private readonly images: (Image | undefined)[] = [];
   private readonly opened: (Image | undefined)[] = [];
-  private readonly owned: Image[] = [];
+  /** Opened for one view only. */
+  private readonly owned = new Map<Ino, Image>();
 
-  constructor(
-    private readonly sources: ReadonlyMap<Ino, ViewSource>,
-    private readonly openImage: (index: number) => Image,
-  ) {}
+  constructor(private readonly parts: ViewsParts) {}
 
   serves(ino: Ino): boolean {
-    return this.sources.has(ino);
+    const { sources, update } = this.parts;
+    if (sources.has(ino)) return true;
+    update?.();
+    return sources.has(ino);
   }
 
   read(ino: Ino, into: Uint8Array, at: number): number {
@@ -48,6 +60,7 @@ export class Views implements DataServer {
     const length = Math.min(from.length, view.size - at);
     if (length <= 0 && from.length > 0) throw new ImgfsError('no-space', 'a write beyond the end of the disk');
     if (length > 0) view.write(length === from.length ? from : from.subarray(0, length), at);
+    if (this.parts.through) view.flush();
     return length;
   }
 
@@ -55,6 +68,7 @@ export class Views implements DataServer {
     const view = this.writable(ino);
     const done = Math.max(0, Math.min(length, view.size - at));
     if (done > 0) view.zero(at, done, options);
+    if (this.parts.through) view.flush();
     return done;
   }
 
@@ -74,34 +88,42 @@ export class Views implements DataServer {
     return this.opened[ino] ?? this.open(ino);
   }
 
+  /** Closes what was opened for a view that is about to be no more. */
+  forget(ino: Ino): void {
+    this.owned.get(ino)?.close();
+    this.owned.delete(ino);
+    this.opened[ino] = undefined;
+  }
+
   /** Closes what was opened for single views; the images themselves stay their owner's. */
   close(): void {
-    for (const image of this.owned) image.close();
-    this.owned.length = 0;
+    for (const image of this.owned.values()) image.close();
+    this.owned.clear();
     this.opened.length = 0;
   }
 
   private writable(ino: Ino): Image {
     const view = this.view(ino);
-    if (!view.writable) throw new ImgfsError('read-only', 'this view cannot be written');
-    return view;
+    // The top layer shows the same image, but one view of it is enough to write to.
+    if (view.writable && this.parts.sources.get(ino)?.kind === 'active') return view;
+    throw new ImgfsError('read-only', 'this view cannot be written');
   }
 
   private open(ino: Ino): Image {
-    const source = this.sources.get(ino);
+    const source = this.parts.sources.get(ino);
     if (source === undefined) throw new ImgfsError('missing', `there is no view ${ino}`);
-    this.images[source.image] ??= this.openImage(source.image);
+    this.images[source.image] ??= this.parts.openImage(source.image);
     const image = this.images[source.image] as Image;
-    const view = this.select(image, source);
+    const view = this.select(image, ino, source);
     this.opened[ino] = view;
     return view;
   }
 
-  private select(image: Image, source: ViewSource): Image {
+  private select(image: Image, ino: Ino, source: ViewSource): Image {
     if (source.kind === 'active') return image;
     if (source.kind === 'layer') return chainOf(image)[source.depth] as Image;
     const own = source.kind === 'snapshot' ? image.openSnapshot(source.id) : image.openVmState(source.id);
-    this.owned.push(own);
+    this.owned.set(ino, own);
     return own;
   }
 }

@@ -4,23 +4,37 @@ import { prepareCodecs } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { DataServer, Ino } from '../fuse/adapter.js';
 import { type ImagePlan, reopenImage } from '../image/open.js';
+import { libc } from '../lib/libc.js';
 import type { ViewSource } from '../tree/tree.js';
+import { receiveNews } from './news.js';
 import { Views } from './views.js';
 
 /** Structured-clone data. */
 export interface DataJob {
   readonly plans: readonly ImagePlan[];
-  readonly sources: ReadonlyMap<Ino, ViewSource>;
+  readonly sources: Map<Ino, ViewSource>;
   /** Preparing costs start-up time: asked for only where the codecs need it. */
   readonly prepareCodecs: boolean;
+  /** Where changes of `sources` are told; undefined where there are none. */
+  readonly news: string | undefined;
+  /** Something can be written: its thread must not wait for memory that only it can free. */
+  readonly writing: boolean;
+  /** Every write is durable before it is answered. */
+  readonly through: boolean;
 }
 
 /** The entry every worker thread calls (WorkerPlan.module). */
 export async function openData(job: DataJob): Promise<DataServer> {
   if (job.prepareCodecs) await prepareCodecs();
-  return new Views(job.sources, (index) => {
-    const plan = job.plans[index];
-    if (plan === undefined) throw new Error(`no plan for image ${index}`);
-    return reopenImage(plan, formats);
+  if (job.writing) libc()?.guardMemory();
+  return new Views({
+    sources: job.sources,
+    through: job.through,
+    ...(job.news === undefined ? {} : { update: receiveNews(job.news, job.sources) }),
+    openImage: (index) => {
+      const plan = job.plans[index];
+      if (plan === undefined) throw new Error(`no plan for image ${index}`);
+      return reopenImage(plan, formats);
+    },
   });
 }

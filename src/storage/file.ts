@@ -14,6 +14,8 @@ export interface OpenFile {
   readonly writable: boolean;
   /** It was opened with O_DIRECT. */
   readonly direct?: boolean;
+  /** Flushes do nothing: speed for those who can do without the image after a crash. */
+  readonly unsafe?: boolean;
 }
 
 /** Zeros written at once where a range is discarded. */
@@ -28,6 +30,7 @@ export class FileStorage implements Storage {
   readonly writable: boolean;
   protected readonly fd: number;
   private readonly opened: number;
+  private readonly unsafe: boolean;
   private failed: unknown;
   private release: (() => void) | undefined;
 
@@ -36,6 +39,7 @@ export class FileStorage implements Storage {
     this.writable = file.writable;
     this.fd = file.fd;
     this.opened = file.size;
+    this.unsafe = file.unsafe === true;
     this.release = release;
   }
 
@@ -77,6 +81,7 @@ export class FileStorage implements Storage {
   /** After one failed fdatasync the kernel may have dropped the pages: success is never claimed again. */
   flush(): void {
     this.assertHealthy();
+    if (this.unsafe) return;
     try {
       fs.fdatasyncSync(this.fd);
     } catch (error) {

@@ -24,6 +24,15 @@ export function escapeName(bytes: Uint8Array): string {
   return escapeText(text);
 }
 
+/** The bytes that `escapeName` writes so; undefined for text it never writes. */
+export function unescapeName(text: string): Uint8Array | undefined {
+  const parts = text === EMPTY ? [] : (text.match(/%[0-9A-F]{2}|[^%]+/g) ?? []);
+  const bytes = Buffer.concat(
+    parts.map((part) => (part.startsWith('%') ? Buffer.from(part.slice(1), 'hex') : Buffer.from(part))),
+  );
+  return escapeName(bytes) === text ? bytes : undefined;
+}
+
 /**
  * File names for a list of names, in order, all different and none longer than Linux takes once `extension` is added.
  * The first holder of a name has it plain; later ones get `~2`, `~3` and so on, as do names cut to fit.

@@ -3,7 +3,9 @@
  * of nodes. No I/O, no protocol.
  */
 import type { Snapshot } from '../image/image.js';
+import { directoryMode, type Ownership, readableMode, writableMode } from './modes.js';
 import { escapeName, stemOf, uniqueNames } from './names.js';
+import { Numbering } from './numbering.js';
 
 /** Which bytes a view shows. Plain data: it travels to worker threads. */
 export type ViewSource = { readonly image: number } & (
@@ -14,24 +16,18 @@ export type ViewSource = { readonly image: number } & (
   | { readonly kind: 'layer'; readonly depth: number }
 );
 
-/** Whose a node is and when it last changed. */
-export interface Ownership {
-  readonly uid: number;
-  readonly gid: number;
-  /** Permission bits of the image file; 0o777 at most. */
-  readonly mode: number;
-  readonly mtimeSeconds: number;
-  readonly mtimeNanoseconds: number;
-}
-
 /** What the tree needs to know of one opened image. */
 export interface TreeImage {
   /** The image file's name, without its directory. */
   readonly fileName: string;
   readonly owner: Ownership;
   readonly size: number;
+  /** `disk.raw` can be written. */
+  readonly writable: boolean;
   /** The format can hold snapshots, even if this image has none. */
   readonly holdsSnapshots: boolean;
+  /** Files in `snapshots/` can be made, removed and renamed. */
+  readonly changesSnapshots: boolean;
   readonly snapshots: readonly Snapshot[];
   /** The snapshot whose state `disk.raw` shows; undefined for the active layer. */
   readonly shown?: Snapshot | undefined;
@@ -47,6 +43,8 @@ interface NodeCommon {
 
 export interface DirectoryNode extends NodeCommon {
   readonly kind: 'directory';
+  /** Of which image this is the directory of snapshots that can be changed. */
+  readonly snapshotsOf: number | undefined;
   readonly children: ReadonlyMap<string, TreeNode>;
 }
 
@@ -55,6 +53,9 @@ export interface ViewNode extends NodeCommon {
   readonly kind: 'view';
   readonly source: ViewSource;
   readonly size: number;
+  readonly writable: boolean;
+  /** What it shows changes: by writes to it, or to another view of the same bytes. */
+  readonly changes: boolean;
 }
 
 /** The live description of one image. */
@@ -71,38 +72,9 @@ export interface Tree {
   readonly nodes: ReadonlyMap<number, TreeNode>;
 }
 
-const READ_BITS = [0o400, 0o040, 0o004] as const;
-
-/** Every permission that lets somebody read, without those that let anybody write or execute. */
-export function readableMode(mode: number): number {
-  return READ_BITS.reduce((kept, bit) => (granted(mode, bit) ? kept + bit : kept), 0);
-}
-
-/** Who may read a file may list and enter the directory that holds it. */
-export function directoryMode(mode: number): number {
-  return READ_BITS.reduce((kept, bit) => (granted(mode, bit) ? kept + bit + bit / 4 : kept), 0);
-}
-
-/**
- * Whose the views of an image are that shows other files too (a backing chain, itself first): its own file's, but group
- * and others may read only what every file lets them read. Its owner chose what it shows.
- */
-export function sharedOwner(files: readonly [Ownership, ...Ownership[]]): Ownership {
-  const [own, ...others] = files;
-  const [user, group, world] = READ_BITS;
-  const everyone = others.every((file) => granted(file.mode, world));
-  const members = others.every((file) => granted(file.mode, file.gid === own.gid ? group : world));
-  const kept = (bit: number, allowed: boolean): number => (allowed && granted(own.mode, bit) ? bit : 0);
-  return { ...own, mode: kept(user, true) + kept(group, members) + kept(world, everyone) };
-}
-
-function granted(mode: number, bit: number): boolean {
-  return Math.floor(mode / bit) % 2 === 1;
-}
-
 /** The tree of one image, or of several: then each has a directory of its own, and `owner` is whose the top is. */
-export function buildTree(images: readonly TreeImage[], owner: Ownership): Tree {
-  const builder = new Builder();
+export function buildTree(images: readonly TreeImage[], owner: Ownership, numbers = new Numbering()): Tree {
+  const builder = new Builder(numbers);
   const first = images[0];
   if (first !== undefined && images.length === 1) {
     const root = builder.directory('', first.owner);
@@ -122,8 +94,8 @@ export function buildTree(images: readonly TreeImage[], owner: Ownership): Tree 
 }
 
 /** The tree where the mountpoint is a regular file: that file is the view. */
-export function buildFileTree(image: TreeImage): Tree {
-  const builder = new Builder();
+export function buildFileTree(image: TreeImage, numbers = new Numbering()): Tree {
+  const builder = new Builder(numbers);
   return builder.done(builder.active('', image, 0));
 }
 
@@ -131,21 +103,30 @@ export function buildFileTree(image: TreeImage): Tree {
 class Builder {
   private readonly nodes = new Map<number, TreeNode>();
 
-  directory(name: string, owner: Ownership, parent?: Growing): Growing {
+  constructor(private readonly numbers: Numbering) {}
+
+  directory(name: string, owner: Ownership, parent?: Growing, snapshotsOf?: number): Growing {
     const children = new Map<string, TreeNode>();
-    const mode = directoryMode(owner.mode);
-    return this.add({ ...this.common(name, { ...owner, mode }), kind: 'directory', children }, parent);
+    const mode =
+      directoryMode(owner.mode) + (snapshotsOf === undefined ? 0 : writableMode(owner.mode) - readableMode(owner.mode));
+    const common = this.common(name, { ...owner, mode }, parent, name);
+    return this.add({ ...common, kind: 'directory', snapshotsOf, children }, parent);
   }
 
   active(name: string, image: TreeImage, index: number, parent?: Growing): TreeNode {
     const { shown } = image;
     return shown === undefined
-      ? this.view(name, image.owner, { image: index, kind: 'active' }, image.size, parent)
+      ? this.view({ name, owner: image.owner, source: { image: index, kind: 'active' }, size: image.size }, parent, {
+          writable: image.writable,
+          changes: image.writable,
+        })
       : this.view(
-          name,
-          takenAt(image, shown),
-          { image: index, kind: 'snapshot', id: shown.id },
-          shown.diskSize,
+          {
+            name,
+            owner: takenAt(image, shown),
+            source: { image: index, kind: 'snapshot', id: shown.id },
+            size: shown.diskSize,
+          },
           parent,
         );
   }
@@ -155,24 +136,27 @@ class Builder {
     if (image.holdsSnapshots) this.snapshots(home, image, index);
     if (image.layers.length > 0) this.layers(home, image, index);
     const owner = { ...image.owner, mode: readableMode(image.owner.mode) };
-    this.add({ ...this.common('info.json', owner), kind: 'info', image: index }, home);
+    this.add({ ...this.common('info.json', owner, home, 'info.json'), kind: 'info', image: index }, home);
   }
 
   done(root: TreeNode): Tree {
+    this.numbers.settle();
     return { root, nodes: this.nodes };
   }
 
   private snapshots(home: Growing, image: TreeImage, index: number): void {
-    const directory = this.directory('snapshots', image.owner, home);
+    const directory = this.directory('snapshots', image.owner, home, image.changesSnapshots ? index : undefined);
     const escaped = image.snapshots.map((snapshot) => escapeName(snapshot.nameBytes));
     // One base name for both files of a snapshot: the longer extension decides how much fits.
     const names = uniqueNames(escaped, '.vmstate').map((name) => name.slice(0, -'.vmstate'.length));
     image.snapshots.forEach((snapshot, n) => {
       const owner = takenAt(image, snapshot);
       const id = snapshot.id;
-      this.view(`${names[n]}.raw`, owner, { image: index, kind: 'snapshot', id }, snapshot.diskSize, directory);
+      const source = { image: index, kind: 'snapshot', id } as const;
+      this.view({ name: `${names[n]}.raw`, owner, source, size: snapshot.diskSize }, directory);
       if (snapshot.vmStateSize === 0) return;
-      this.view(`${names[n]}.vmstate`, owner, { image: index, kind: 'vmstate', id }, snapshot.vmStateSize, directory);
+      const state = { image: index, kind: 'vmstate', id } as const;
+      this.view({ name: `${names[n]}.vmstate`, owner, source: state, size: snapshot.vmStateSize }, directory);
     });
   }
 
@@ -183,17 +167,29 @@ class Builder {
       '.raw',
     );
     image.layers.forEach((layer, depth) => {
-      this.view(names[depth] ?? '', image.owner, { image: index, kind: 'layer', depth }, layer.size, directory);
+      const source = { image: index, kind: 'layer', depth } as const;
+      const top = depth === image.layers.length - 1;
+      this.view({ name: names[depth] ?? '', owner: image.owner, source, size: layer.size }, directory, {
+        writable: false,
+        changes: top && image.writable,
+      });
     });
   }
 
-  private view(name: string, owner: Ownership, source: ViewSource, size: number, parent?: Growing): TreeNode {
-    const common = this.common(name, { ...owner, mode: readableMode(owner.mode) });
-    return this.add({ ...common, kind: 'view', source, size }, parent);
+  private view(
+    { name, owner, source, size }: Pick<ViewNode, 'name' | 'owner' | 'source' | 'size'>,
+    parent: Growing | undefined,
+    how: Pick<ViewNode, 'writable' | 'changes'> = { writable: false, changes: false },
+  ): TreeNode {
+    const mode = how.writable ? writableMode(owner.mode) : readableMode(owner.mode);
+    // Not the name: a snapshot that is renamed stays the same file.
+    const common = this.common(name, { ...owner, mode }, parent, JSON.stringify(source));
+    return this.add({ ...common, kind: 'view', source, size, ...how }, parent);
   }
 
-  private common(name: string, owner: Ownership): NodeCommon {
-    return { ino: this.nodes.size + 1, name, owner };
+  /** `key` tells the node from its siblings. */
+  private common(name: string, owner: Ownership, parent: Growing | undefined, key: string): NodeCommon {
+    return { ino: this.numbers.of(`${parent?.ino ?? 0}/${key}`), name, owner };
   }
 
   private add<T extends TreeNode>(node: T, parent: Growing | undefined): T {

@@ -28,7 +28,7 @@ forEachAdapter('the life of a mount', ({ name }, option) => {
     const at = here.mountpoint();
     expect(imgfs('mount', option, image, at)).to.deep.equal({
       ...{ code: 0, stdout: '' },
-      stderr: `imgfs: ${at} is mounted read-only: this version cannot write yet\n`,
+      stderr: `imgfs: ${at} is mounted read-only: -o rw mounts it read-write where the format allows\n`,
     });
     expect(fs.readdirSync(at)).to.include('disk.raw');
     const quiet = here.mountpoint();

@@ -60,14 +60,16 @@ describe('what is refused', () => {
     expect(stderr).to.match(/^imgfs: .*unknown\.qcow2.*feature/);
   });
 
-  it('writing, which this version cannot', () => {
-    for (const args of [
-      ['-o', 'rw'],
-      ['-o', 'ro,rw'],
-    ]) {
-      expect(imgfs('mount', ...args, image, here.mountpoint())).to.deep.equal(
-        failure(1, `${image} cannot be mounted read-write: this version only reads: leave out -o rw`),
-      );
+  it('read-write, where that cannot be', () => {
+    for (const [option, why] of [
+      ['-U', 'with --force-share others may be writing it'],
+      ['--snapshot=s', 'a snapshot is only read'],
+    ] as const) {
+      const { code, stderr } = imgfs('mount', '-o', 'ro,rw', option, image, here.mountpoint());
+      expect({ code, stderr }).to.deep.equal({
+        code: 1,
+        stderr: `imgfs: ${image} cannot be mounted read-write: ${why}\n`,
+      });
     }
   });
 

@@ -9,12 +9,17 @@ const REPLACEMENTS = 16;
 
 /** One crew serves one mount: `assemble`, then either `begin` or `dismiss`. */
 export class Crew {
-  /** Resolves when every worker has seen the end of the mount; rejects when none is left while it still stands. */
+  /** Resolves when every worker has seen the end of the mount; rejects when none is left, or a vital one, while it stands. */
   readonly ended: Promise<void>;
   private readonly members = new Set<Member>();
   private settle!: { readonly resolve: () => void; readonly reject: (error: unknown) => void };
   private replaced = 0;
   private sawEnd = false;
+
+  /** No worker uses the device any more. */
+  get gone(): boolean {
+    return this.members.size === 0;
+  }
 
   private constructor(private readonly options: MemberOptions) {
     this.ended = new Promise((resolve, reject) => {
@@ -64,6 +69,10 @@ export class Crew {
       this.sawEnd = true;
     } else {
       this.failRequestOf(member, fd, why);
+      if (this.options.plan.vital === true) {
+        this.settle.reject(why);
+        return;
+      }
       if (!this.sawEnd && this.replaced < REPLACEMENTS) void this.replace(fd);
     }
     this.checkEnd(why);

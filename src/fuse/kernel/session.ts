@@ -55,7 +55,8 @@ export class KernelSession implements Session {
     } catch (error) {
       broke = error;
     }
-    closeSync(fd);
+    // While somebody reads from it its number must not become another file's.
+    if (crew.gone) closeSync(fd);
     const dead = this.device !== undefined && findMount(this.mountpoint, this.device) !== undefined;
     if (dead) await this.unmount({ lazy: true });
     if (broke !== undefined) throw broke;
