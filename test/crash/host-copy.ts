@@ -52,6 +52,14 @@ export class HostCopy {
     }
   }
 
+  /** What `qemu-img compare` has against the disk being `disk`; empty for nothing. */
+  compare(image: string, format: string, disk: Uint8Array): string {
+    const raw = path.join(this.directory, 'expected');
+    fs.writeFileSync(raw, disk);
+    const { code, output } = qemuImg('compare', '-f', format, '-F', 'raw', image, raw);
+    return code === 0 ? '' : output;
+  }
+
   dispose(): void {
     fs.rmSync(this.directory, { recursive: true, force: true });
   }

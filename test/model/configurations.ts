@@ -1,0 +1,60 @@
+/** The images that the model test runs on. */
+import type { SampleOptions } from '../../src/formats/qcow2/samples.js';
+import { imageFormat } from '../crash/rig.js';
+import { data, packed, qcow2Start, RAW_BASE, rawStart } from '../crash/starts.js';
+import type { WorkloadFile } from '../crash/workload.js';
+
+export interface Configuration {
+  readonly name: string;
+  readonly format: string;
+  readonly files: readonly WorkloadFile[];
+  /** Unit that lengths and places are chosen around. */
+  readonly unit: number;
+  readonly snapshots: boolean;
+  readonly resize: boolean;
+  /** The disk never grows beyond this. */
+  readonly most: number;
+}
+
+const MIB = 1024 * 1024;
+
+interface More {
+  readonly clusters?: number;
+  readonly snapshots?: boolean;
+  readonly resize?: boolean;
+  readonly baseBytes?: number;
+}
+
+function qcow2(name: string, options: Omit<SampleOptions, 'size'>, more: More = {}): Configuration {
+  const unit = 2 ** (options.clusterBits ?? 16);
+  const size = (more.clusters ?? 64) * unit;
+  const files = qcow2Start({
+    options: { ...options, size },
+    fill: (image) => {
+      data(image, 0, 4);
+      if (options.dataFile === undefined) packed(image, 6, 12);
+    },
+    ...(more.baseBytes === undefined ? {} : { baseBytes: more.baseBytes }),
+  });
+  const { snapshots = true, resize = true } = more;
+  return { name, format: 'qcow2', files, unit, snapshots, resize, most: size * 1.5 };
+}
+
+const all: readonly Configuration[] = [
+  { name: 'raw', format: 'raw', files: rawStart(MIB), unit: 4096, snapshots: false, resize: true, most: 2 * MIB },
+  qcow2('qcow2', {}),
+  qcow2('qcow2, 512 B', { clusterBits: 9 }, { clusters: 512 }),
+  qcow2('qcow2, 4 KiB, backed', { clusterBits: 12, backing: RAW_BASE }, { clusters: 256, baseBytes: 1.2 * MIB }),
+  qcow2('qcow2, subclusters', { clusterBits: 14, extended: true }),
+  qcow2('qcow2, subclusters, backed', { clusterBits: 16, extended: true, backing: RAW_BASE }, { clusters: 24 }),
+  qcow2('qcow2, version 2', { version: 2, clusterBits: 12 }, { clusters: 256 }),
+  qcow2('qcow2, refcounts of 1 bit', { clusterBits: 12, refcountBits: 1 }, { clusters: 256, snapshots: false }),
+  qcow2('qcow2, refcounts of 8 bits', { clusterBits: 12, refcountBits: 8 }, { clusters: 256 }),
+  qcow2('qcow2, refcounts of 64 bits', { clusterBits: 10, refcountBits: 64 }, { clusters: 512 }),
+  qcow2('qcow2, data file', { clusterBits: 12, dataFile: { name: 'data.raw' } }, { clusters: 256, snapshots: false }),
+];
+
+/** Those of formats that can be written. */
+export function configurations(): readonly Configuration[] {
+  return all.filter(({ format }) => imageFormat(format).can.write);
+}
