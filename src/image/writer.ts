@@ -32,6 +32,12 @@ export interface Placement {
  * as they were.
  */
 export interface LayerWriter {
+  /** What `zero` works in; divides the layer's block size. */
+  readonly unit: number;
+  /** Whether `prepare` was called, by any thread. Until then nothing is overwritten in place either. */
+  readonly ready: boolean;
+  /** Called before the first change of anything: ends what only holds while nobody writes. A look never calls it. */
+  prepare(): void;
   /** Called before bytes are overwritten in place. Throws `corrupt` where they would land on one of the tables. */
   guard(storage: Storage, offset: number, length: number): void;
   /** Space for the range, or for its first part. Refcounts or counters of it are durable when it is handed out. */

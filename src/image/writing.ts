@@ -39,6 +39,7 @@ export class WritePath {
   /** The bytes at the start of `from` that could be overwritten in place; changes no table. */
   overwrite(from: Uint8Array, at: number): number {
     this.health.assertSound();
+    if (!this.writer.ready) return 0;
     let done = 0;
     while (done < from.length) {
       const mapping = this.disk.map(at + done, from.length - done);
@@ -60,6 +61,7 @@ export class WritePath {
   }
 
   write(from: Uint8Array, at: number): void {
+    this.prepare();
     for (let done = 0; ; ) {
       const rest = done === 0 ? from : from.subarray(done);
       done += this.overwrite(rest, at + done);
@@ -70,14 +72,14 @@ export class WritePath {
 
   /** Zeros without writing them where the format can say so; written zeros for what remains of units. */
   zero(at: number, length: number, options: { readonly unmap: boolean }): void {
-    this.health.assertSound();
-    const { blockSize } = this.disk;
+    this.prepare();
+    const { unit } = this.writer;
     const end = at + length;
     for (let here = at; here < end; ) {
       const done = this.writer.zero(here, end - here, options);
       here += done;
       if (done > 0) continue;
-      const step = Math.min(end, roundUp(here + 1, blockSize)) - here;
+      const step = Math.min(end, roundUp(here + 1, unit)) - here;
       this.clear(here, step);
       here += step;
     }
@@ -94,7 +96,7 @@ export class WritePath {
    * that they belong to the disk.
    */
   resize(size: number): void {
-    this.health.assertSound();
+    this.prepare();
     const old = this.disk.size;
     if (size > old) {
       this.writer.reach(size);
@@ -108,6 +110,11 @@ export class WritePath {
   /** Nothing more can be changed after this. A damaged image is left as it is. */
   finish(): void {
     if (this.health.sound) this.writer.finish();
+  }
+
+  private prepare(): void {
+    this.health.assertSound();
+    if (!this.writer.ready) this.writer.prepare();
   }
 
   /** Writes zeros, in steps, where the tables do not say already that zeros are read. */

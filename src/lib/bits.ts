@@ -71,3 +71,41 @@ export function deviceNumbers(device: bigint): { readonly major: number; readonl
   const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
   return { major: Number(major), minor: Number(minor) };
 }
+
+const PAGE_BITS = 32_768;
+
+/** A set of numbers that lie in clumps (clusters that hold tables), as pages of bits. */
+export class BitPages {
+  private readonly pages = new Map<number, Uint32Array>();
+
+  add(n: number): void {
+    const page = Math.floor(n / PAGE_BITS);
+    let bits = this.pages.get(page);
+    if (bits === undefined) {
+      bits = new Uint32Array(PAGE_BITS / 32);
+      this.pages.set(page, bits);
+    }
+    const within = n % PAGE_BITS;
+    bits[within >>> 5]! |= 1 << (within & 31);
+  }
+
+  delete(n: number): void {
+    const bits = this.pages.get(Math.floor(n / PAGE_BITS));
+    const within = n % PAGE_BITS;
+    if (bits !== undefined) bits[within >>> 5]! &= ~(1 << (within & 31));
+  }
+
+  has(n: number): boolean {
+    const bits = this.pages.get(Math.floor(n / PAGE_BITS));
+    const within = n % PAGE_BITS;
+    return bits !== undefined && ((bits[within >>> 5]! >>> (within & 31)) & 1) === 1;
+  }
+}
+
+/** Big-endian bytes of 32-bit numbers: the way back from `bigEndianWords`, into memory of their own. */
+export function bigEndianBytes(words: Uint32Array): Buffer {
+  const bytes = Buffer.from(
+    Uint8Array.from(asBuffer(new Uint8Array(words.buffer, words.byteOffset, words.byteLength))).buffer,
+  );
+  return LITTLE_ENDIAN_HOST ? bytes.swap32() : bytes;
+}

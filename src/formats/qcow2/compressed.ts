@@ -33,7 +33,7 @@ export class Unpacker {
 /** One compressed guest cluster. */
 export class CompressedCluster implements PackedUnit {
   constructor(
-    /** The guest cluster's number. */
+    /** The host offset: what is stored there never changes while a table leads to it. */
     readonly key: number,
     readonly size: number,
     readonly skip: number,

@@ -4,7 +4,6 @@ import { roundUp } from '../../lib/bits.js';
 import type { RawExtension } from './extensions.js';
 import {
   BITMAP_HEADER_BYTES,
-  decodeRefcount,
   EXTENSION_HEADER_BYTES,
   FEATURE_NAME_BYTES,
   type Features,
@@ -13,6 +12,7 @@ import {
   INCOMPATIBLE,
   incompatibleByte,
   MAGIC,
+  ownedHigh,
   SNAPSHOT_HEADER_BYTES,
   withoutDamageBits,
 } from './layout.js';
@@ -62,6 +62,31 @@ export function encodeHeader(fields: HeaderFields): Buffer {
   into.writeUInt32BE(fields.headerBytes, 100);
   if (fields.headerBytes > 104) into.writeUInt8(fields.compressionType, 104);
   return into.subarray(0, fields.headerBytes);
+}
+
+/** The header fields that change while an image is open. */
+export interface HeaderChanges {
+  readonly size?: number;
+  readonly l1At?: number;
+  readonly l1Entries?: number;
+  readonly refcountTableAt?: number;
+  readonly refcountTableBytes?: number;
+  readonly snapshotsAt?: number;
+  readonly snapshotCount?: number;
+  readonly autoclear?: Features;
+}
+
+/** Puts changed fields into the first sector of a header; `clusterSize` is the image's. */
+export function putHeaderChanges(sector: Buffer, changes: HeaderChanges, clusterSize: number): void {
+  const { size, l1At, l1Entries, refcountTableAt, refcountTableBytes, snapshotsAt, snapshotCount, autoclear } = changes;
+  if (size !== undefined) putU64(sector, 24, size);
+  if (l1Entries !== undefined) sector.writeUInt32BE(l1Entries, 36);
+  if (l1At !== undefined) putU64(sector, 40, l1At);
+  if (refcountTableAt !== undefined) putU64(sector, 48, refcountTableAt);
+  if (refcountTableBytes !== undefined) sector.writeUInt32BE(refcountTableBytes / clusterSize, 56);
+  if (snapshotCount !== undefined) sector.writeUInt32BE(snapshotCount, 60);
+  if (snapshotsAt !== undefined) putU64(sector, 64, snapshotsAt);
+  if (autoclear !== undefined) putFeatures(sector, 88, autoclear);
 }
 
 function putFeatures(into: Buffer, at: number, field: Features): void {
@@ -126,17 +151,6 @@ export function putPacked(into: Buffer, at: number, offset: number, bytes: numbe
   into.writeUInt32BE(offset % TWO_32, at + 4);
 }
 
-/** Sets entry `n` of a block of refcounts that were zero. */
-export function putRefcount(block: Buffer, n: number, bits: number, value: number): void {
-  if (value >= 2 ** bits) throw new RangeError(`a refcount of ${value} does not fit ${bits} bits`);
-  const perByte = Math.max(1, 8 / bits);
-  if (bits < 8) {
-    const at = Math.floor(n / perByte);
-    block.writeUInt8(block.readUInt8(at) + value * 2 ** ((n % perByte) * bits), at);
-  } else if (bits === 64) putU64(block, n * 8, value);
-  else block.writeUIntBE(value, (n * bits) / 8, bits / 8);
-}
-
 /** One entry of the snapshot table, padded. `extra` is the extra data as it shall be stored. */
 export interface SnapshotEntry {
   readonly l1At: number;
@@ -196,17 +210,6 @@ export function encodeBitmap(entry: {
   return into;
 }
 
-/** Sets entry `n` of a block of refcounts, whatever it was. The value must fit. */
-export function setRefcount(block: Buffer, n: number, bits: number, value: number): void {
-  const old = decodeRefcount(block, n, bits);
-  if (bits >= 8) putRefcount(block, n, bits, value);
-  else {
-    const perByte = 8 / bits;
-    const at = Math.floor(n / perByte);
-    block.writeUInt8(block.readUInt8(at) + (value - old) * 2 ** ((n % perByte) * bits), at);
-  }
-}
-
 /** Bytes to put at an offset of the header: fields that change together are one write. */
 export interface HeaderPatch {
   readonly at: number;
@@ -225,4 +228,27 @@ export function refcountTablePatch(at: number, clusters: number): HeaderPatch {
 export function soundPatch(stored: Uint8Array): HeaderPatch {
   const { at } = incompatibleByte(INCOMPATIBLE.dirty);
   return { at, bytes: Buffer.from([withoutDamageBits(stored[at] ?? 0)]) };
+}
+
+/** A run of L2 entries that own consecutive host clusters. */
+export interface EntryRun {
+  readonly host: number;
+  readonly count: number;
+  /** Halves of the subcluster bitmap, the same for all. */
+  readonly zeros: number;
+  readonly allocated: number;
+}
+
+/** The words of the entries of a run; `wordsPerEntry` is 4 with subclusters. */
+export function ownedEntries(run: EntryRun, clusterSize: number, wordsPerEntry: number): Uint32Array {
+  const words = new Uint32Array(run.count * wordsPerEntry);
+  for (let n = 0, host = run.host; n < run.count; n++, host += clusterSize) {
+    const i = n * wordsPerEntry;
+    words[i] = ownedHigh(host);
+    words[i + 1] = host % TWO_32;
+    if (wordsPerEntry === 2) continue;
+    words[i + 2] = run.zeros;
+    words[i + 3] = run.allocated;
+  }
+  return words;
 }

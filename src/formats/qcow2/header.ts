@@ -9,6 +9,7 @@ import {
   type CryptoClaim,
   decodeHeader,
   decodeSignature,
+  type Features,
   HEADER_BYTES,
   type HeaderFields,
   hasFeature,
@@ -50,6 +51,7 @@ export interface Header {
   readonly dataFileRaw: boolean;
   /** The bitmaps extension may be believed: no writer that ignores it has touched the image. */
   readonly bitmapsValid: boolean;
+  readonly autoclear: Features;
   readonly extensions: Extensions;
   /** The header proper as stored, unknown bytes past the known fields included. */
   readonly stored: Uint8Array;
@@ -96,6 +98,7 @@ export function readHeader(storage: Storage, limits: Limits): Header {
     backing: backingOf(cluster, fields, extensions, name),
     ...dataFileOf(fields, name),
     bitmapsValid: hasFeature(fields.autoclear, AUTOCLEAR.bitmaps),
+    autoclear: fields.autoclear,
     extensions,
     stored: cluster.subarray(0, fields.headerBytes),
   };

@@ -1,6 +1,5 @@
 import type { OpenContext } from '../../image/format.js';
 import type { Image, ImageInfo, Snapshot } from '../../image/image.js';
-import type { Limits } from '../../image/limits.js';
 import { type Layer, MappedImage, type Mapping, type SnapshotSource } from '../../image/mapping.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
@@ -11,7 +10,9 @@ import { KIND } from './layout.js';
 import { Lookup } from './lookup.js';
 import { Preallocation } from './preallocation.js';
 import { readSnapshots, type StoredSnapshot } from './snapshots.js';
-import { L2Cache, readL1 } from './tables.js';
+import { type L1, readL1 } from './tables.js';
+import { Volume } from './volume.js';
+import { Qcow2Writer } from './writer.js';
 
 /**
  * Opens an image: reads its header and its L1 table, names its backing file and data file to the context, and reads
@@ -20,17 +21,38 @@ import { L2Cache, readL1 } from './tables.js';
  */
 export function openImage(storage: Storage, context: OpenContext): Image {
   const header = readHeader(storage, context.limits);
-  const l1 = readL1(storage, context.limits, header.l1At, header.l1Entries, header);
+  if (context.writable) assertWritable(storage, header);
   const data = header.external ? openDataFile(storage, header, context) : storage;
   try {
-    const parts = new Parts(storage, data, header, context.limits);
+    const volume = new Volume(storage, data, header, context);
+    const parts = new Parts(volume);
     const backing = header.backing && context.openImage({ role: 'backing', format: undefined, ...header.backing });
+    if (context.writable) volume.backingSize = backing?.size ?? 0;
     const { unpackedBytes } = context.limits;
-    const layer = parts.layer({ l1, base: 0, size: header.size, owner: true });
-    return new MappedImage({ layer, backing, snapshots: new Snapshots(parts), unpackedBytes });
+    const writing = context.writable ? { writer: new Qcow2Writer(volume), health: volume.health } : undefined;
+    return new MappedImage({ layer: parts.active(), backing, snapshots: new Snapshots(parts), writing, unpackedBytes });
   } catch (error) {
     if (data !== storage) data.close();
     throw error;
+  }
+}
+
+/**
+ * What we can read but must not write. A dirty image's refcounts may be wrong: whoever opens one for writing has it
+ * repaired first, by `check`, so that none comes here.
+ */
+function assertWritable(storage: Storage, header: Header): void {
+  const { name } = storage;
+  if (header.encryption !== undefined) {
+    throw new ImgfsError('unsupported', `${name}: encrypted images cannot be written yet`);
+  }
+  if (header.corrupt) {
+    throw new ImgfsError('corrupt', `${name}: marked as corrupt`, { hint: 'repair it before it is written' });
+  }
+  if (header.dirty) {
+    throw new ImgfsError('unsupported', `${name}: its last writer did not finish`, {
+      hint: 'repair it before it is written',
+    });
   }
 }
 
@@ -41,71 +63,77 @@ function openDataFile(storage: Storage, header: Header, context: OpenContext): S
 }
 
 interface LayerSpec {
-  readonly l1: Uint32Array;
+  readonly l1: L1;
   /** Guest offset at which the layer begins: 0 for a disk, past the disk for saved machine state. */
   readonly base: number;
-  readonly size: number;
-  /** The active layer closes the files; snapshots only borrow them. */
-  readonly owner: boolean;
+  /** The active layer's changes. */
+  readonly size: number | undefined;
 }
 
 /** What all layers of one opened image share. */
 class Parts {
-  readonly l2: L2Cache;
   readonly info: ImageInfo;
   private readonly unpacker: Unpacker;
   private readonly preallocation: Preallocation;
 
-  constructor(
-    readonly storage: Storage,
-    private readonly data: Storage,
-    readonly header: Header,
-    readonly limits: Limits,
-  ) {
-    this.l2 = new L2Cache(storage, header, limits);
-    this.info = infoOf(storage, header, limits);
-    this.unpacker = new Unpacker(storage, header.compression);
-    this.preallocation = new Preallocation(storage, header);
+  constructor(readonly volume: Volume) {
+    const { storage, live, limits } = volume;
+    this.info = infoOf(storage, () => live.now, limits);
+    this.unpacker = new Unpacker(storage, live.now.compression);
+    this.preallocation = new Preallocation(storage, () => live.now);
+  }
+
+  active(): Layer {
+    return this.layer({ l1: this.volume.l1, base: 0, size: undefined });
   }
 
   layer(spec: LayerSpec): Layer {
-    const lookup = new Lookup(this.storage.name, this.header, spec.l1, this.l2);
-    return new Qcow2Layer(this, spec, lookup, this.data, this.unpacker, this.preallocation);
+    const { storage, live, l2 } = this.volume;
+    const lookup = new Lookup(storage.name, live.now, spec.l1, l2, spec.size === undefined);
+    return new Qcow2Layer(this, spec, lookup, this.unpacker, this.preallocation);
   }
 
   close(): void {
-    this.l2.clear();
-    if (this.data !== this.storage) this.data.close();
-    this.storage.close();
+    const { storage, data, l2 } = this.volume;
+    l2.clear();
+    if (data !== storage) data.close();
+    storage.close();
   }
 }
 
 class Qcow2Layer implements Layer {
-  readonly size: number;
   readonly blockSize: number;
   readonly info: ImageInfo;
+  private readonly volume: Volume;
 
   constructor(
     private readonly parts: Parts,
     private readonly spec: LayerSpec,
     private readonly lookup: Lookup,
-    private readonly data: Storage,
     private readonly unpacker: Unpacker,
     private readonly preallocation: Preallocation,
   ) {
-    this.size = spec.size;
-    this.blockSize = parts.header.clusterSize;
+    this.volume = parts.volume;
+    this.blockSize = parts.volume.live.now.clusterSize;
     this.info = parts.info;
   }
 
+  get size(): number {
+    if (this.spec.size !== undefined) return this.spec.size;
+    this.volume.catchUp();
+    return this.volume.live.now.size;
+  }
+
   map(at: number, length: number): Mapping {
-    const { lookup, data: storage } = this;
-    if (this.parts.header.encryption !== undefined) throw this.encrypted();
+    const { lookup, volume } = this;
+    const storage = volume.data;
+    if (volume.live.now.encryption !== undefined) throw this.encrypted();
+    volume.catchUp();
     lookup.find(this.spec.base + at, length);
     const { offset } = lookup;
     switch (lookup.kind) {
       case KIND.data:
-        return { kind: 'data', length: lookup.length, storage, offset };
+        return { kind: 'data', length: lookup.length, storage, offset, ours: this.owns && lookup.owned };
       case KIND.zero:
         return { kind: 'zero', length: lookup.length };
       case KIND.zeroAllocated:
@@ -113,7 +141,7 @@ class Qcow2Layer implements Layer {
       case KIND.holeAllocated:
         return { kind: 'hole', length: lookup.length, storage, offset };
       case KIND.compressed:
-        return { kind: 'packed', length: lookup.length, unit: this.compressed(at) };
+        return { kind: 'packed', length: lookup.length, unit: this.compressed() };
       default:
         return { kind: 'hole', length: lookup.length };
     }
@@ -125,32 +153,37 @@ class Qcow2Layer implements Layer {
   }
 
   hostBytes(): number {
-    const own = this.parts.storage.allocated();
-    return this.data === this.parts.storage ? own : own + this.data.allocated();
+    const { storage, data } = this.volume;
+    return data === storage ? storage.allocated() : storage.allocated() + data.allocated();
   }
 
+  /** The active layer closes the files; snapshots only borrow them. */
   close(): void {
-    if (this.spec.owner) this.parts.close();
+    if (this.spec.size === undefined) this.parts.close();
   }
 
-  private compressed(at: number): CompressedCluster {
+  /** Until the image is ready for changes nothing may be overwritten, not even in place. */
+  private get owns(): boolean {
+    return this.spec.size === undefined && this.volume.ready;
+  }
+
+  private compressed(): CompressedCluster {
     const { within } = this.lookup;
-    const key = (this.spec.base + at - within) / this.blockSize;
-    return new CompressedCluster(key, this.blockSize, within, this.lookup.packed(), this.unpacker);
+    const place = this.lookup.packed();
+    return new CompressedCluster(place.offset, this.blockSize, within, place, this.unpacker);
   }
 
   private encrypted(): ImgfsError {
-    const method = this.parts.header.encryption === 'luks' ? 'LUKS' : 'AES';
-    return new ImgfsError(
-      'unsupported',
-      `${this.parts.storage.name}: encrypted with ${method}, which cannot be read yet`,
-    );
+    const { storage, live } = this.volume;
+    const method = live.now.encryption === 'luks' ? 'LUKS' : 'AES';
+    return new ImgfsError('unsupported', `${storage.name}: encrypted with ${method}, which cannot be read yet`);
   }
 }
 
 /** The snapshot table is read at first use: a damaged one must not keep the disk itself from being read. */
 class Snapshots implements SnapshotSource {
   private stored: readonly StoredSnapshot[] | undefined;
+  private storedFor: Header | undefined;
 
   constructor(private readonly parts: Parts) {}
 
@@ -161,40 +194,46 @@ class Snapshots implements SnapshotSource {
   layer(id: string): Layer {
     const { snapshot, l1 } = this.load(id);
     this.assertSize(snapshot.diskSize);
-    return this.parts.layer({ l1, base: 0, size: snapshot.diskSize, owner: false });
+    return this.parts.layer({ l1, base: 0, size: snapshot.diskSize });
   }
 
   /** The state lies behind the disk, at the first L1 entry that maps none of it; the L1 must cover it. */
   vmState(id: string): Layer {
-    const { name } = this.parts.storage;
+    const { storage, live } = this.parts.volume;
     const { snapshot, l1 } = this.load(id);
     const { vmStateSize: size, diskSize } = snapshot;
-    if (size === 0) throw new ImgfsError('missing', `${name}: snapshot ${id} holds no machine state`);
-    const { tableSpan } = this.parts.header;
+    if (size === 0) throw new ImgfsError('missing', `${storage.name}: snapshot ${id} holds no machine state`);
+    const { tableSpan } = live.now;
     const base = Math.ceil(diskSize / tableSpan) * tableSpan;
-    this.assertSize(base + size);
-    if (base + size > (l1.length / 2) * tableSpan) {
-      throw corrupt(`${name}: snapshot ${id} claims more machine state than it maps`);
+    if (base + size > (l1.words.length / 2) * tableSpan) {
+      throw corrupt(`${storage.name}: snapshot ${id} claims more machine state than it maps`);
     }
-    return this.parts.layer({ l1, base, size, owner: false });
+    return this.parts.layer({ l1, base, size });
   }
 
-  private load(id: string): { snapshot: Snapshot; l1: Uint32Array } {
-    const { storage, limits, header } = this.parts;
+  private load(id: string): { snapshot: Snapshot; l1: L1 } {
+    const { storage, limits, live } = this.parts.volume;
     const found = this.all().find(({ snapshot }) => snapshot.id === id);
     if (found === undefined) throw new ImgfsError('missing', `${storage.name}: no snapshot has the id ${id}`);
-    return { snapshot: found.snapshot, l1: readL1(storage, limits, found.l1At, found.l1Entries, header) };
+    const words = readL1(storage, limits, found.l1At, found.l1Entries, live.now);
+    return { snapshot: found.snapshot, l1: { words } };
   }
 
   private assertSize(size: number): void {
-    const { storage, limits } = this.parts;
+    const { storage, limits } = this.parts.volume;
     if (size <= limits.virtualSize) return;
     throw new ImgfsError('limit', `${storage.name}: a snapshot of ${size} bytes, the limit is ${limits.virtualSize}`);
   }
 
+  /** Read again when the header changed: every change of the table changes it too. */
   private all(): readonly StoredSnapshot[] {
-    const { storage, header, limits } = this.parts;
-    this.stored ??= readSnapshots(storage, header, limits);
+    const { volume } = this.parts;
+    volume.catchUp();
+    const header = volume.live.now;
+    if (this.stored === undefined || header !== this.storedFor) {
+      this.stored = readSnapshots(volume.storage, header, volume.limits);
+      this.storedFor = header;
+    }
     return this.stored;
   }
 }

@@ -9,7 +9,7 @@ export const qcow2: ImageFormat = {
   name: 'qcow2',
   summary: 'QEMU copy-on-write, versions 2 and 3, with internal snapshots',
   extensions: ['.qcow2'],
-  can: { write: false, create: false, snapshots: true, resize: false },
+  can: { write: true, create: false, snapshots: true, resize: true },
   /** Version 1 shares the magic and is another format. */
   probe(head) {
     if (head.length < 8) return false;

@@ -9,8 +9,8 @@ import type { Header } from './header.js';
  * What `info` prints, key by key as qemu-img does; version 2 knows only the first keys. The bitmap directory
  * (and a LUKS header) is read when `specific` is asked for: opening a disk must not depend on it.
  */
-export function infoOf(storage: Storage, header: Header, limits: Limits): ImageInfo {
-  const { clusterSize, dirty, encryption, backing } = header;
+export function infoOf(storage: Storage, now: () => Header, limits: Limits): ImageInfo {
+  const { clusterSize, dirty, encryption, backing } = now();
   return {
     format: 'qcow2',
     clusterSize,
@@ -19,6 +19,7 @@ export function infoOf(storage: Storage, header: Header, limits: Limits): ImageI
     compressed: false,
     ...(backing === undefined ? {} : { backing }),
     get specific() {
+      const header = now();
       return { type: 'qcow2', data: { ...baseData(storage, header), ...version3Data(storage, header, limits) } };
     },
   };

@@ -147,11 +147,6 @@ export function withoutDamageBits(byte: number): number {
   return byte & ~((1 << INCOMPATIBLE.dirty) | (1 << INCOMPATIBLE.corrupt));
 }
 
-/** An L1 or L2 entry's high word with its copied flag as given. */
-export function withCopied(high: number, copied: boolean): number {
-  return (copied ? high | COPIED : high & ~COPIED) >>> 0;
-}
-
 /** One header extension's frame; the data follows, padded to a multiple of 8. */
 export const EXTENSION_HEADER_BYTES = 8;
 
@@ -230,6 +225,45 @@ export const KIND = {
 } as const;
 export type Kind = (typeof KIND)[keyof typeof KIND];
 
+/** Whether nothing else refers to what an L1 or L2 entry points to, so that it may be changed where it is. */
+export function isCopied(high: number): boolean {
+  return (high & COPIED) !== 0;
+}
+
+/** The high word of an entry with its COPIED flag set or cleared. */
+export function withCopied(high: number, copied: boolean): number {
+  return copied ? (high | COPIED) >>> 0 : (high & ~COPIED) >>> 0;
+}
+
+/** The high word of an entry that points to `offset` and owns it; the low word is `offset % 2^32`. */
+export function ownedHigh(offset: number): number {
+  return (Math.floor(offset / TWO_32) | COPIED) >>> 0;
+}
+
+export function isCompressed(high: number): boolean {
+  return (high & COMPRESSED) !== 0;
+}
+
+/** The low word of a standard entry that reads as zeros, keeping the place it has. */
+export function withZeroFlag(low: number): number {
+  return (low | ZERO) >>> 0;
+}
+
+/** Bits `first` to `end - 1` of half of a subcluster bitmap. */
+export function subclusterBits(first: number, end: number): number {
+  return (((2 ** (end - first) - 1) >>> 0) * 2 ** first) >>> 0;
+}
+
+/** `bits` with those of `mask` set. */
+export function setBits(bits: number, mask: number): number {
+  return (bits | mask) >>> 0;
+}
+
+/** `bits` with those of `mask` cleared. */
+export function clearBits(bits: number, mask: number): number {
+  return (bits & ~mask) >>> 0;
+}
+
 /** The rules by which L2 entries are read; they differ by version and features. */
 export interface EntryRules {
   /** Bit 0 means "reads as zeros": version 3 without extended entries. Reserved elsewhere. */
@@ -251,11 +285,6 @@ export function hasReservedBits(high: number, low: number, level: 'l1' | 'l2'): 
   return level === 'l1'
     ? (high & L1_RESERVED_HIGH) !== 0 || (low & L1_RESERVED_LOW) !== 0
     : (high & L2_RESERVED_HIGH) !== 0 || (low & L2_RESERVED_LOW) !== 0;
-}
-
-/** Whether an L1 or L2 entry claims that its cluster's refcount is exactly 1. */
-export function isCopied(high: number): boolean {
-  return (high & COPIED) !== 0;
 }
 
 /** Whether some subcluster of an extended L2 entry is allocated and reads as zeros at once: a contradiction. */
@@ -355,6 +384,27 @@ export function decodeRefcount(block: Buffer, n: number, bits: number): number {
   if (bits === 8) return block.readUInt8(n);
   if (bits === 32) return block.readUInt32BE(n * 4);
   return block.readUInt32BE(n * 8) * TWO_32 + block.readUInt32BE(n * 8 + 4);
+}
+
+/** Sets entry `n` of a refcount block. `value` fits the width. */
+export function encodeRefcount(block: Buffer, n: number, bits: number, value: number): void {
+  if (bits === 16) block.writeUInt16BE(value, n * 2);
+  else if (bits < 8) {
+    const perByte = 8 / bits;
+    const at = Math.floor(n / perByte);
+    const shift = (n % perByte) * bits;
+    block.writeUInt8((block.readUInt8(at) & ~((2 ** bits - 1) << shift) & 255) | (value << shift), at);
+  } else if (bits === 8) block.writeUInt8(value, n);
+  else if (bits === 32) block.writeUInt32BE(value, n * 4);
+  else {
+    block.writeUInt32BE(Math.floor(value / TWO_32), n * 8);
+    block.writeUInt32BE(value % TWO_32, n * 8 + 4);
+  }
+}
+
+/** Only bit `bit` of `field`, if it is set. */
+export function onlyFeature(field: Features, bit: number): Features {
+  return { high: 0, low: (field.low & (1 << bit)) >>> 0 };
 }
 
 // --- snapshot table and bitmap directory ---------------------------------------------------------------------------

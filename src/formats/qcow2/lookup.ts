@@ -6,6 +6,7 @@ import {
   entryOffset,
   extendedKind,
   hasOffset,
+  isCopied,
   KIND,
   type Kind,
   type PackedPlace,
@@ -14,10 +15,19 @@ import {
   storesAll,
   wellPlaced,
 } from './layout.js';
-import type { L2Cache } from './tables.js';
+import type { L1, L2Cache } from './tables.js';
 
 /** How many empty L1 entries one answer may skip: enough for terabytes, little enough to stay in microseconds. */
 const MAX_EMPTY_TABLES = 16_384;
+
+/** How L2 entries of the image are to be read. */
+export function rulesOf(header: Header): EntryRules {
+  return {
+    zeroFlag: header.version >= 3 && !header.extended,
+    external: header.external,
+    clusterMask: header.clusterSize - 1,
+  };
+}
 
 /**
  * Finds what a guest range is mapped to: L1, then L2, then as many following entries as continue the answer.
@@ -41,14 +51,12 @@ export class Lookup {
   constructor(
     private readonly name: string,
     private readonly header: Header,
-    private readonly l1: Uint32Array,
+    private readonly l1: L1,
     private readonly l2: L2Cache,
+    /** Whether an answer ends where ownership changes: what a writer needs, and a reader is better off without. */
+    private readonly tellsOwner = false,
   ) {
-    this.rules = {
-      zeroFlag: header.version >= 3 && !header.extended,
-      external: header.external,
-      clusterMask: header.clusterSize - 1,
-    };
+    this.rules = rulesOf(header);
     this.subclusterSize = header.clusterSize / SUBCLUSTERS;
   }
 
@@ -63,7 +71,7 @@ export class Lookup {
       return;
     }
     const index = Math.floor(inTable / clusterSize);
-    const slice = this.l2.slice(host, index);
+    const slice = this.l2.slice(host, index).live;
     const first = index % this.l2.entries;
     this.within = inTable - index * clusterSize;
     if (this.header.extended) this.subclusterRun(slice, first, length);
@@ -71,6 +79,11 @@ export class Lookup {
     if (this.length > length) this.length = length;
     if (this.kind === KIND.bad) throw corrupt(`${this.name}: the L2 entry for guest offset ${at} is invalid`);
     if (this.header.external) this.checkExternal(at);
+  }
+
+  /** Whether nothing else refers to the host space just found. A data file belongs to one image. */
+  get owned(): boolean {
+    return isCopied(this.high) || this.header.external;
   }
 
   /** Where the compressed bytes of the cluster just found lie. Throws `corrupt` past 2^53. */
@@ -81,9 +94,10 @@ export class Lookup {
 
   /** Host offset of an L2 table; 0 for none. A snapshot's L1 may be shorter than its disk: the rest is empty. */
   private tableAt(index: number): number {
-    if (index * 2 >= this.l1.length) return 0;
-    const high = this.l1[index * 2]!;
-    const low = this.l1[index * 2 + 1]!;
+    const { words } = this.l1;
+    if (index * 2 >= words.length) return 0;
+    const high = words[index * 2]!;
+    const low = words[index * 2 + 1]!;
     if (!hasOffset(high, low)) return 0;
     if (!wellPlaced(high, low, this.rules.clusterMask)) {
       throw corrupt(`${this.name}: L1 entry ${index} does not point to an L2 table`);
@@ -94,9 +108,10 @@ export class Lookup {
   private emptyTables(table: number, rest: number, length: number): void {
     let covered = rest;
     let index = table + 1;
-    const tables = this.l1.length / 2;
+    const { words } = this.l1;
+    const tables = words.length / 2;
     const last = Math.min(tables, index + MAX_EMPTY_TABLES);
-    while (covered < length && index < last && !hasOffset(this.l1[index * 2]!, this.l1[index * 2 + 1]!)) {
+    while (covered < length && index < last && !hasOffset(words[index * 2]!, words[index * 2 + 1]!)) {
       covered += this.header.tableSpan;
       index++;
     }
@@ -121,6 +136,7 @@ export class Lookup {
         if (standardKind(slice[i]!, slice[i + 1]!, this.rules) !== kind) break;
         host += clusterSize;
         if (placed && entryOffset(slice[i]!, slice[i + 1]!) !== host) break;
+        if (this.tellsOwner && isCopied(slice[i]!) !== isCopied(high)) break;
         covered += clusterSize;
       }
     }
@@ -150,6 +166,7 @@ export class Lookup {
         i += 4;
         host += clusterSize;
         if (i >= slice.length || (placed && entryOffset(slice[i]!, slice[i + 1]!) !== host)) break;
+        if (this.tellsOwner && isCopied(slice[i]!) !== isCopied(this.high)) break;
         if (kind === KIND.data && storesAll(slice[i]!, slice[i + 1]!, slice[i + 2]!, slice[i + 3]!, this.rules)) {
           covered += clusterSize;
           n = SUBCLUSTERS - 1;

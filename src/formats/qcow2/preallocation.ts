@@ -14,7 +14,7 @@ export class Preallocation {
 
   constructor(
     private readonly storage: Storage,
-    private readonly header: Header,
+    private readonly header: () => Header,
   ) {}
 
   /** Cuts a data mapping at the next change between data and hole of the host file, and marks holes as zero. */
@@ -29,12 +29,13 @@ export class Preallocation {
 
   /** QEMU's rule: in use are at least 10/9 of the clusters the host has allocated, and at least two more. */
   private detect(): boolean {
-    const { clusterSize } = this.header;
+    const header = this.header();
+    const { clusterSize } = header;
     const real = Math.floor(this.storage.allocated() / clusterSize);
     const threshold = Math.max(Math.floor((real * 10) / 9), real + 2);
     const clusters = Math.ceil(this.storage.size() / clusterSize);
     try {
-      return new Refcounts(this.storage, this.header).used(clusters, threshold) >= threshold;
+      return new Refcounts(this.storage, header).used(clusters, threshold) >= threshold;
     } catch (error) {
       // Damaged refcounts take nothing from a reader: the disk is mapped without this nicety.
       if (error instanceof ImgfsError) return false;

@@ -3,9 +3,17 @@ import { readTable, type Storage } from '../../storage/storage.js';
 import type { Census } from './census.js';
 import type { Inspection } from './check.js';
 import type { Counts } from './counts.js';
-import { putRefcount, putU64, refcountTablePatch, setRefcount, soundPatch } from './encode.js';
+import { putU64, refcountTablePatch, soundPatch } from './encode.js';
 import type { Header } from './header.js';
-import { entryOffset, hasOffset, isCopied, L1_ENTRY_BYTES, REFCOUNT_TABLE_ENTRY_BYTES, withCopied } from './layout.js';
+import {
+  encodeRefcount,
+  entryOffset,
+  hasOffset,
+  isCopied,
+  L1_ENTRY_BYTES,
+  REFCOUNT_TABLE_ENTRY_BYTES,
+  withCopied,
+} from './layout.js';
 
 /**
  * Mends what an inspection found: `leaks` lowers refcounts that are too high, `all` also raises those that are too low,
@@ -53,7 +61,8 @@ function setCounts(
     readTable(storage, block, at, 'refcount block');
     for (const cluster of members) {
       const value = census.counts.at(cluster);
-      if (value < 2 ** header.refcountBits) setRefcount(block, cluster - index * perBlock, header.refcountBits, value);
+      if (value < 2 ** header.refcountBits)
+        encodeRefcount(block, cluster - index * perBlock, header.refcountBits, value);
     }
     storage.write(block, at);
   }
@@ -75,7 +84,7 @@ function rebuild(storage: Storage, header: Header, census: Census, perBlock: num
     const block = Buffer.alloc(clusterSize);
     for (let i = 0; i < perBlock; i++) {
       const value = counts.at(index * perBlock + i);
-      if (value > 0 && value < 2 ** refcountBits) putRefcount(block, i, refcountBits, value);
+      if (value > 0 && value < 2 ** refcountBits) encodeRefcount(block, i, refcountBits, value);
     }
     const at = (first + tableClusters + n) * clusterSize;
     storage.write(block, at);

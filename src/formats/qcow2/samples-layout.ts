@@ -1,7 +1,7 @@
 /** Turns a recipe of `samples.ts` into the bytes of a file: where everything lies, and how often it is used. */
 import { roundUp } from '../../lib/bits.js';
-import { encodeBitmap, encodeSnapshot, encodeSnapshotExtra, putEntry, putPacked, putRefcount } from './encode.js';
-import { SUBCLUSTERS } from './layout.js';
+import { encodeBitmap, encodeSnapshot, encodeSnapshotExtra, putEntry, putPacked } from './encode.js';
+import { encodeRefcount, SUBCLUSTERS } from './layout.js';
 import type { SampleCluster, SampleImage } from './samples.js';
 import { sampleHeader } from './samples-header.js';
 
@@ -261,7 +261,8 @@ class Plan {
       putEntry(refcounts.table.bytes, index * 8, { offset: block.at });
       for (let n = 0; n < perBlock; n++) {
         const count = uses.get(index * perBlock + n) ?? 0;
-        if (count > 0) putRefcount(block.bytes, n, this.refcountBits, count);
+        if (count >= 2 ** this.refcountBits) throw new RangeError(`a refcount of ${count} does not fit`);
+        if (count > 0) encodeRefcount(block.bytes, n, this.refcountBits, count);
       }
     });
   }

@@ -13,6 +13,17 @@ export interface StoredSnapshot {
   readonly l1Entries: number;
   /** Host offset at which its entry of the snapshot table ends. */
   readonly end: number;
+  /** Its entry of the table as stored, padding included, and where in it the name begins. */
+  readonly stored: Buffer;
+  readonly nameAt: number;
+  readonly extraBytes: number;
+  /** The entry says how large the disk was; without that, the image's size counts. */
+  readonly sizeStored: boolean;
+}
+
+/** Length of the table that holds these entries. */
+export function snapshotTableBytes(entries: readonly StoredSnapshot[]): number {
+  return entries.reduce((sum, { stored }) => sum + stored.length, 0);
 }
 
 /** The table is read in pieces of this: its length is known only by walking it. */
@@ -45,15 +56,20 @@ export function readSnapshots(storage: Storage, header: Header, limits: Limits):
 
 function readEntry(cursor: Cursor, header: Header, index: number, name: string): StoredSnapshot {
   const what = `${name}: snapshot ${index + 1}`;
-  const fields = decodeSnapshot(cursor.take(SNAPSHOT_HEADER_BYTES), what);
+  const head = Buffer.from(cursor.take(SNAPSHOT_HEADER_BYTES));
+  const fields = decodeSnapshot(head, what);
   if (fields.extraBytes > MAX.snapshotExtraBytes) {
     throw new ImgfsError('limit', `${what} has ${fields.extraBytes} bytes of extra data`);
   }
-  const extra = decodeSnapshotExtra(cursor.take(fields.extraBytes), what);
-  const id = cursor.take(fields.idBytes).toString('utf8');
+  const extraData = Buffer.from(cursor.take(fields.extraBytes));
+  const extra = decodeSnapshotExtra(extraData, what);
+  const idBytes = Buffer.from(cursor.take(fields.idBytes));
+  const id = idBytes.toString('utf8');
   const nameBytes = Uint8Array.from(cursor.take(fields.nameBytes));
-  const length = SNAPSHOT_HEADER_BYTES + fields.extraBytes + fields.idBytes + fields.nameBytes;
-  cursor.at += roundUp(length, 8) - length;
+  const nameAt = SNAPSHOT_HEADER_BYTES + fields.extraBytes + fields.idBytes;
+  const length = nameAt + nameBytes.length;
+  const padding = Buffer.alloc(roundUp(length, 8) - length);
+  cursor.at += padding.length;
   return {
     snapshot: {
       id,
@@ -67,6 +83,10 @@ function readEntry(cursor: Cursor, header: Header, index: number, name: string):
     l1At: fields.l1At,
     l1Entries: fields.l1Entries,
     end: cursor.at,
+    stored: Buffer.concat([head, extraData, idBytes, nameBytes, padding]),
+    nameAt,
+    extraBytes: fields.extraBytes,
+    sizeStored: extra.diskSize !== undefined,
   };
 }
 

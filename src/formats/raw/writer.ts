@@ -4,14 +4,22 @@ import type { LayerWriter, Placement } from '../../image/writer.js';
 import type { Storage } from '../../storage/storage.js';
 import { LENGTH_STAMP, type RawLayer } from './layer.js';
 
+/** How many zeros are written at once where space is to be kept. */
+const MAX_ZEROS = 1024 * 1024;
+
 /** Every byte of a raw disk lies where it belongs: nothing is ever placed, and there is no table to keep in order. */
 export class RawWriter implements LayerWriter {
+  readonly unit = MAX_ZEROS;
+  readonly ready = true;
+
   constructor(
     private readonly storage: Storage,
     private readonly layer: RawLayer,
     private readonly health: Health,
     private readonly sharing: Sharing | undefined,
   ) {}
+
+  prepare(): void {}
 
   guard(): void {}
 

@@ -1,0 +1,125 @@
+import type { OpenContext } from '../../image/format.js';
+import { Health } from '../../image/health.js';
+import type { Limits } from '../../image/limits.js';
+import type { Storage } from '../../storage/storage.js';
+import { ALONE, CELL, cellsOf, STAMP, type Stamps } from './cells.js';
+import { Frees } from './frees.js';
+import { Guard } from './guard.js';
+import type { Header } from './header.js';
+import { AUTOCLEAR, type EntryRules, onlyFeature } from './layout.js';
+import { LiveHeader } from './live-header.js';
+import { rulesOf } from './lookup.js';
+import { Pending } from './pending.js';
+import { RefcountBook } from './refcount-book.js';
+import { Reserve } from './reserve.js';
+import { ActiveL1, L2Cache } from './tables.js';
+
+/** One opened image: its files, its tables, and what is on its way into them. Opening reads header and L1 only. */
+export class Volume {
+  readonly limits: Limits;
+  readonly stamps: Stamps;
+  readonly cells: Float64Array;
+  readonly health: Health;
+  readonly live: LiveHeader;
+  readonly l1: ActiveL1;
+  readonly l2: L2Cache;
+  readonly refcounts: RefcountBook;
+  readonly guard: Guard;
+  readonly pending: Pending;
+  readonly reserve: Reserve;
+  readonly frees: Frees;
+  readonly rules: EntryRules;
+  /** Where the backing image ends; 0 without one. */
+  backingSize = 0;
+  private seen: number;
+
+  constructor(
+    readonly storage: Storage,
+    readonly data: Storage,
+    header: Header,
+    context: OpenContext,
+  ) {
+    const { limits, sharing } = context;
+    const stamps = sharing ?? ALONE;
+    this.limits = limits;
+    this.stamps = stamps;
+    this.rules = rulesOf(header);
+    this.cells = cellsOf(sharing);
+    this.health = new Health(sharing);
+    this.seen = stamps.stamp(STAMP.any);
+    this.live = new LiveHeader(storage, header, limits, stamps);
+    this.l1 = new ActiveL1(storage, limits, stamps, header);
+    this.l2 = new L2Cache(storage, header, limits, stamps);
+    this.refcounts = new RefcountBook(storage, this.live, stamps, this.health);
+    this.guard = new Guard(storage, this.live, this.l1, this.refcounts, limits, this.health);
+    this.pending = new Pending(this.cells, this.l2, stamps, header.clusterSize);
+    this.reserve = new Reserve(this);
+    this.frees = new Frees(storage, this.cells, this.refcounts, this.reserve, header.clusterSize);
+  }
+
+  /** Called before each look at the tables: learns what other threads changed. */
+  catchUp(): void {
+    const stamp = this.stamps.stamp(STAMP.any);
+    if (stamp !== this.seen) this.learn(stamp);
+  }
+
+  /** Everything written before is durable; what waited for that to be freed is freed. */
+  barrier(): void {
+    // Guest data first: what is in the tables may lead to it.
+    if (this.data !== this.storage) this.health.barrier(this.data);
+    this.health.barrier(this.storage);
+    this.frees.settle();
+  }
+
+  /** Writes the pending entries into the tables, their data being durable first. */
+  publish(): void {
+    const { pending, l2 } = this;
+    if (pending.count === 0) return;
+    this.barrier();
+    for (const at of pending.slices()) {
+      const slice = l2.sliceAt(at);
+      const runs = pending.runsOf(at);
+      const first = runs.reduce((least, run) => Math.min(least, run.first), l2.entries);
+      const end = runs.reduce((most, run) => Math.max(most, run.first + run.count), 0);
+      l2.write(slice, first, slice.live.slice(first * l2.words, end * l2.words), this.health);
+      slice.live = slice.disk;
+    }
+    pending.published();
+    this.frees.published();
+  }
+
+  /** Nothing is pending, waiting or reserved, and all is durable: the refcounts are exact. */
+  settle(): void {
+    this.publish();
+    this.barrier();
+    this.reserve.giveBack();
+  }
+
+  /**
+   * Once, before the first change of anything, guest data included: autoclear features say that nobody has written
+   * the image without keeping up what they describe (bitmaps, or something newer), which is about to end.
+   */
+  prepare(): void {
+    if (this.ready) return;
+    const { autoclear, clusterSize } = this.live.now;
+    const kept = onlyFeature(autoclear, AUTOCLEAR.dataFileRaw);
+    if (autoclear.high !== kept.high || autoclear.low !== kept.low) {
+      this.live.change({ autoclear: kept }, this.health);
+      this.health.barrier(this.storage);
+    }
+    this.cells[CELL.freshFrom] = Math.ceil(this.storage.size() / clusterSize);
+    this.cells[CELL.started] = 1;
+  }
+
+  get ready(): boolean {
+    return this.cells[CELL.started] === 1;
+  }
+
+  private learn(stamp: number): void {
+    const moved = this.live.catchUp();
+    const changed = this.l1.catchUp(this.live.now);
+    if (moved || changed) this.guard.forget();
+    this.pending.catchUp();
+    this.seen = stamp;
+  }
+}
