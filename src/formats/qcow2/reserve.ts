@@ -40,6 +40,7 @@ export class Reserve {
   /** Up to `count` clusters in a row, at least one. Throws `no-space`. */
   take(count: number): Taken {
     if (this.left === 0) this.reserve();
+    else if (this.left < count) this.extend();
     return this.cut(Math.min(count, this.left));
   }
 
@@ -95,6 +96,22 @@ export class Reserve {
       if (rest === undefined) throw error;
       this.reserveFreed(rest);
     }
+  }
+
+  /** Reserves what follows the run, where that is new space, so that a large write stays in one piece. */
+  private extend(): void {
+    const { cells } = this;
+    const [first, end, fresh] = [cells[CELL.runNext]!, cells[CELL.runEnd]!, cells[CELL.runFresh]!];
+    if (fresh !== 1 || this.storage.size() !== end * this.clusterSize) return;
+    try {
+      this.reserveFresh(this.nextLength());
+    } catch (error) {
+      // What is left serves for a while.
+      if (this.parts.health.sound) return;
+      throw error;
+    }
+    if (cells[CELL.runNext] === end) cells[CELL.runNext] = first;
+    else this.release({ first, count: end - first });
   }
 
   private nextLength(): number {
