@@ -5,7 +5,7 @@ import { entryOffset, hasOffset, L1_ENTRY_BYTES, ownedHigh } from './layout.js';
 import { putSnapshotTable, withSize } from './snapshot-table.js';
 import { readSnapshots } from './snapshots.js';
 import { countEntries, readL2 } from './table-walk.js';
-import { type Transaction, transact } from './transaction.js';
+import type { Transaction } from './transaction.js';
 import type { Volume } from './volume.js';
 
 /** An L1 table for a disk of `size` bytes; the size itself stays. Throws `limit`, `unsupported`. */
@@ -14,22 +14,19 @@ export function growL1(volume: Volume, size: number): void {
   const { tableSpan, l1Entries, l1At } = volume.live.now;
   const entries = Math.ceil(size / tableSpan);
   if (entries <= l1Entries) return;
-  volume.settle();
-  transact(volume, (change) => {
+  volume.change((change) => {
     const words = new Uint32Array(entries * 2);
     words.set(volume.l1.words);
     change.addTable(l1At, l1Entries * L1_ENTRY_BYTES, -1);
     return { l1At: change.put(bigEndianBytes(words)), l1Entries: entries };
   });
-  volume.catchUp();
 }
 
 /** Stores the size. A smaller disk gives back what lay behind its end in the same step. */
 export function setSize(volume: Volume, size: number): void {
   assertResizable(volume, size);
   const { now } = volume.live;
-  volume.settle();
-  transact(volume, (change) => {
+  volume.change((change) => {
     // A snapshot that does not say its size has the disk's, which is about to change.
     const snapshots = readSnapshots(volume.storage, now, volume.limits);
     const table = snapshots.some(({ sizeStored }) => !sizeStored)
@@ -37,7 +34,6 @@ export function setSize(volume: Volume, size: number): void {
       : {};
     return { ...table, ...(size < now.size ? shrink(volume, change, size) : {}), size };
   });
-  volume.catchUp();
 }
 
 function assertResizable(volume: Volume, size: number): void {

@@ -8,7 +8,7 @@ import { putSnapshotTable, renamed } from './snapshot-table.js';
 import { readSnapshots, type StoredSnapshot } from './snapshots.js';
 import { countEntries, countTree, readL2, settleFlags, tablesOf } from './table-walk.js';
 import { readL1 } from './tables.js';
-import { type Transaction, transact } from './transaction.js';
+import type { Transaction } from './transaction.js';
 import type { Volume } from './volume.js';
 
 const MAX_NAME_BYTES = 65_535;
@@ -90,9 +90,7 @@ export class SnapshotChanges implements SnapshotWriter {
     const { volume } = this;
     volume.catchUp();
     volume.prepare();
-    volume.settle();
-    transact(volume, (change) => make(change, readSnapshots(volume.storage, volume.live.now, volume.limits)));
-    volume.catchUp();
+    volume.change((change) => make(change, readSnapshots(volume.storage, volume.live.now, volume.limits)));
   }
 
   private replaceL1(change: Transaction, words: Uint32Array): HeaderChanges {

@@ -3,6 +3,7 @@ import { Health } from '../../image/health.js';
 import type { Limits } from '../../image/limits.js';
 import type { Storage } from '../../storage/storage.js';
 import { ALONE, CELL, cellsOf, STAMP, type Stamps } from './cells.js';
+import type { HeaderChanges } from './encode.js';
 import { Frees } from './frees.js';
 import { Guard } from './guard.js';
 import type { Header } from './header.js';
@@ -13,6 +14,7 @@ import { Pending } from './pending.js';
 import { RefcountBook } from './refcount-book.js';
 import { Reserve } from './reserve.js';
 import { ActiveL1, L2Cache } from './tables.js';
+import { type Transaction, transact } from './transaction.js';
 
 /** One opened image: its files, its tables, and what is on its way into them. Opening reads header and L1 only. */
 export class Volume {
@@ -86,6 +88,16 @@ export class Volume {
     }
     pending.published();
     this.frees.published();
+  }
+
+  /**
+   * Changes the structure in one step. Nothing is on its way into the tables then, so that `make` may count
+   * references by what the file holds.
+   */
+  change(make: (change: Transaction) => HeaderChanges): void {
+    this.settle();
+    transact(this, make);
+    this.learn(this.stamps.stamp(STAMP.any));
   }
 
   /** Nothing is pending, waiting or reserved, and all is durable: the refcounts are exact. */
