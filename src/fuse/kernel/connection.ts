@@ -9,7 +9,7 @@ import { receive, send } from './device.js';
 import {
   bodyFits,
   initOffer,
-  MAX_DATA,
+  MAX_READ,
   opcodeOf,
   putHeader,
   putInit,
@@ -34,7 +34,7 @@ export async function connect(request: MountRequest): Promise<number> {
   if (native === undefined) throw new ImgfsError('system', 'cannot mount: the FFI (koffi) cannot be loaded');
   if (process.geteuid?.() === 0) return mountAsRoot(native, request);
   checkDevice();
-  return await mountAsUser(native, { ...request, source: fitted(request.source), maxRead: MAX_DATA });
+  return await mountAsUser(native, { ...request, source: fitted(request.source), maxRead: MAX_READ });
 }
 
 /** fusermount3 opens the device with its user's rights, so what they lack can be said before it runs. */
@@ -89,7 +89,7 @@ function mountData(fd: number, request: MountRequest): string {
     `user_id=${process.getuid?.() ?? 0}`,
     `group_id=${process.getgid?.() ?? 0}`,
     'default_permissions',
-    `max_read=${MAX_DATA}`,
+    `max_read=${MAX_READ}`,
   ];
   if (request.allowOther) data.push('allow_other');
   return data.join(',');

@@ -4,7 +4,7 @@ import type { DataServer } from '../adapter.js';
 import type { Complaints } from '../complaints.js';
 import { errnoOf } from '../errno.js';
 import { fallocateOf, PAYLOAD_AT, putWritten } from './change-layout.js';
-import { inodeOf, MAX_DATA, offsetOf, opcodeOf, putHeader, putSeek, REPLY_HEADER, seekWant, sizeOf } from './layout.js';
+import { inodeOf, MAX_READ, offsetOf, opcodeOf, putHeader, putSeek, REPLY_HEADER, seekWant, sizeOf } from './layout.js';
 import { OPCODE } from './opcodes.js';
 
 const { EINVAL, EIO, ENOSPC, ENXIO, EOPNOTSUPP, EROFS } = constants.errno;
@@ -25,7 +25,7 @@ export function isData(opcode: number): boolean {
 /** Builds replies in its one buffer, which is written to the device before the next request is answered. */
 export class DataDesk {
   /** Header and data leave in one write, so the server reads straight to their place behind the header. */
-  readonly reply = Buffer.alloc(REPLY_HEADER + MAX_DATA);
+  readonly reply = Buffer.alloc(REPLY_HEADER + MAX_READ);
   /** Requests come in runs of one size: the view of the last one is kept. */
   private into = this.reply.subarray(REPLY_HEADER, REPLY_HEADER);
 
@@ -58,7 +58,7 @@ export class DataDesk {
   private read(request: Buffer): number {
     const size = sizeOf(request);
     const at = offsetOf(request);
-    if (size > MAX_DATA) return this.fail(request, EIO);
+    if (size > MAX_READ) return this.fail(request, EIO);
     // Past 2^53 no file of ours has a byte; the kernel may ask for it where a file is opened without page cache.
     if (at > Number.MAX_SAFE_INTEGER) return this.finish(request, 0);
     if (this.into.length !== size) this.into = this.reply.subarray(REPLY_HEADER, REPLY_HEADER + size);

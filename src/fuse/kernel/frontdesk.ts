@@ -14,6 +14,7 @@ import {
   handleOf,
   inodeOf,
   lengthOf,
+  MAX_READ,
   nameOf,
   offsetOf,
   opcodeOf,
@@ -126,7 +127,8 @@ function questions(names: NameServer, readOnly: boolean): [number, Handler][] {
     [OPCODE.OPENDIR, (request, reply) => putOpen(reply, directories.open(inodeOf(request)), CACHED)],
     [
       OPCODE.READDIR,
-      (request, reply) => directories.read(handleOf(request), offsetOf(request), sizeOf(request), reply),
+      (request, reply) =>
+        directories.read(handleOf(request), offsetOf(request), Math.min(sizeOf(request), MAX_READ), reply),
     ],
     [OPCODE.RELEASEDIR, (request) => directories.close(handleOf(request))],
     [OPCODE.STATFS, (_request, reply) => putSpace(reply, names.space())],

@@ -8,7 +8,7 @@ import { unmount } from '../unmount.js';
 import { connect, shakeHands } from './connection.js';
 import { Crew } from './crew.js';
 import { FrontDesk } from './frontdesk.js';
-import { MAX_DATA } from './layout.js';
+import { MAX_READ } from './layout.js';
 import { findMount, KernelSession } from './session.js';
 
 const READAHEAD_KIB = '1024';
@@ -18,7 +18,7 @@ export const kernel: Adapter = {
   can: {
     seeksHoles: true,
     punchesHoles: true,
-    requestBytes: MAX_DATA,
+    requestBytes: MAX_READ,
     writebackCache: true,
     fileMountpoint: true,
     threads: true,

@@ -1,6 +1,6 @@
 /** What is asked of the kernel at INIT, and why; the numbers behind it are in native-notes/kernel-adapter.md. */
 import { ImgfsError } from '../../lib/errors.js';
-import { commonFlags, INIT_FLAG, INIT_FLAG2, type InitAnswer, type InitOffer, MAX_DATA } from './layout.js';
+import { commonFlags, INIT_FLAG, INIT_FLAG2, type InitAnswer, type InitOffer, MAX_WRITE } from './layout.js';
 
 const MAJOR = 7;
 /** The last minor version whose structures layout.ts was written from. */
@@ -43,7 +43,7 @@ export function negotiate(offer: InitOffer, wishes = { writebackCache: false }):
     flags2: commonFlags(WANTED2, offer.flags2),
     maxBackground: MAX_BACKGROUND,
     congestionThreshold: CONGESTION_THRESHOLD,
-    maxWrite: MAX_DATA,
+    maxWrite: MAX_WRITE,
     maxPages: MAX_PAGES,
   };
 }

@@ -99,7 +99,7 @@ describe(`kernel adapter for users${missing === undefined ? '' : ` (skipped: ${m
       'nosuid',
       'nodev',
       'default_permissions',
-      'max_read=1048576',
+      'max_read=262144',
       `user_id=${NOBODY}`,
     ]);
     const seen = await inside(mounted, ...AS_NOBODY, 'cat', `${mounted.path}/small.raw`);
@@ -185,7 +185,7 @@ describe(`kernel adapter for users${missing === undefined ? '' : ` (skipped: ${m
   it('gives the set-uid helper an environment of one variable and fixed options', async () => {
     const told = await failure(start(TELLING_HELPER, AS_NOBODY, { source: '-o,suid\\', allowOther: true }));
     expect(told).to.match(
-      /: _FUSE_COMMFD=3;-o rw,nosuid,nodev,fsname=-o\\,suid\\\\,subtype=imgfs,default_permissions,max_read=1048576,allow_other -- \/\S+$/,
+      /: _FUSE_COMMFD=3;-o rw,nosuid,nodev,fsname=-o\\,suid\\\\,subtype=imgfs,default_permissions,max_read=262144,allow_other -- \/\S+$/,
     );
   });
 
