@@ -13,7 +13,7 @@ export function countThreads(translator: Translator, log: (message: string) => v
   return (size) => {
     threads += 1;
     if (threads === MANY) {
-      log('fuse-native slows down with programs that keep many requests under way: mount anew with --adapter kernel');
+      log('fuse-native gets slower as programs keep many requests under way: mount anew, or with --adapter kernel');
     }
     return translator._malloc(size);
   };
