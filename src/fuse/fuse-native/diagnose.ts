@@ -26,7 +26,9 @@ export function diagnose(request: Pick<MountRequest, 'mountpoint' | 'allowOther'
     });
   }
   if (!onPath('fusermount')) {
-    return new ImgfsError('system', `${what}: libfuse did not find fusermount`, { hint: 'install fuse3' });
+    return new ImgfsError('system', `${what}: libfuse did not find fusermount`, {
+      hint: 'install fuse3 and, where it has fusermount3 only, link fusermount to it; or use --adapter kernel',
+    });
   }
   if (request.allowOther && !allowsOthers()) {
     return new ImgfsError('permission', `${what}: allow_other is not allowed to users here`, {
