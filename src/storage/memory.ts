@@ -4,14 +4,18 @@ import type { Storage, StorageExtent } from './storage.js';
 /** Page size: small, so that a copy of an image that differs in one sector costs one page. */
 const PAGE = 4096;
 
+/** Pages by number, shared by storages and never changed again. */
+type Pages = ReadonlyMap<number, Uint8Array>;
+
 /**
- * A storage in memory, kept as a map of pages; absent pages are holes. `copy()` shares pages until either side
- * writes, so that thousands of crash states of one image cost little more than their differences.
+ * A storage in memory, kept as pages; absent pages are holes. `copy()` shares all pages and costs nothing until
+ * either side writes, so that thousands of crash states of one image cost little more than their differences.
  */
 export class MemoryStorage implements Storage {
   readonly writable = true;
-  private pages = new Map<number, Uint8Array>();
-  private shared = new Set<number>();
+  private shared: Pages = new Map();
+  /** Pages of its own over the shared ones; `undefined` is a hole. */
+  private readonly own = new Map<number, Uint8Array | undefined>();
 
   constructor(
     readonly name = 'memory',
@@ -34,7 +38,7 @@ export class MemoryStorage implements Storage {
     for (let done = 0; done < wanted; ) {
       const within = (at + done) % PAGE;
       const step = Math.min(PAGE - within, wanted - done);
-      const page = this.pages.get((at + done - within) / PAGE);
+      const page = this.page((at + done - within) / PAGE);
       if (page === undefined) into.fill(0, done, done + step);
       else into.set(page.subarray(within, within + step), done);
       done += step;
@@ -47,7 +51,7 @@ export class MemoryStorage implements Storage {
     for (let done = 0; done < from.length; ) {
       const within = (at + done) % PAGE;
       const step = Math.min(PAGE - within, from.length - done);
-      this.own((at + done - within) / PAGE).set(from.subarray(done, done + step), within);
+      this.ownPage((at + done - within) / PAGE).set(from.subarray(done, done + step), within);
       done += step;
     }
     this.length = Math.max(this.length, at + from.length);
@@ -59,8 +63,9 @@ export class MemoryStorage implements Storage {
     if (!Number.isSafeInteger(size) || size < 0) throw new ImgfsError('limit', `${this.name}: bad size ${size}`);
     if (size < this.length) {
       const within = size % PAGE;
-      if (within > 0 && this.pages.has((size - within) / PAGE)) this.own((size - within) / PAGE).fill(0, within);
-      for (const page of this.pages.keys()) if (page * PAGE >= size) this.pages.delete(page);
+      const last = (size - within) / PAGE;
+      if (within > 0 && this.page(last) !== undefined) this.ownPage(last).fill(0, within);
+      for (const index of this.indices()) if (index * PAGE >= size) this.drop(index);
     }
     this.length = size;
   }
@@ -71,8 +76,8 @@ export class MemoryStorage implements Storage {
       const within = from % PAGE;
       const step = Math.min(PAGE - within, end - from);
       const index = (from - within) / PAGE;
-      if (step === PAGE) this.pages.delete(index);
-      else if (this.pages.has(index)) this.own(index).fill(0, within, within + step);
+      if (step === PAGE) this.drop(index);
+      else if (this.page(index) !== undefined) this.ownPage(index).fill(0, within, within + step);
       from += step;
     }
   }
@@ -80,13 +85,13 @@ export class MemoryStorage implements Storage {
   extent(at: number): StorageExtent {
     const within = at % PAGE;
     const first = (at - within) / PAGE;
-    const data = this.pages.has(first);
+    const data = this.page(first) !== undefined;
     const next = data ? this.firstHole(first) : this.firstPage(first);
     return { data, length: Math.min(next * PAGE, this.length) - at };
   }
 
   allocated(): number {
-    return this.pages.size * PAGE;
+    return [...this.indices()].length * PAGE;
   }
 
   close(): void {}
@@ -100,62 +105,97 @@ export class MemoryStorage implements Storage {
 
   /** An independent storage with the same content; pages are shared until written. */
   copy(): MemoryStorage {
+    if (this.own.size > 0) {
+      const pages = new Map(this.shared);
+      for (const [index, page] of this.own) {
+        if (page === undefined) pages.delete(index);
+        else pages.set(index, page);
+      }
+      this.shared = pages;
+      this.own.clear();
+    }
     const twin = new MemoryStorage(this.name, this.length);
-    twin.pages = new Map(this.pages);
-    this.shared = new Set(this.pages.keys());
-    twin.shared = new Set(this.pages.keys());
+    twin.shared = this.shared;
     return twin;
   }
 
   /** The same for storages of equal content, whatever their pages; different for others, as far as 64 bits go. */
   fingerprint(): string {
-    let low = wrapped(this.length);
-    let high = Math.floor(this.length / 2 ** 32);
-    for (const [index, page] of this.pages) {
-      const [first, second] = this.shared.has(index) ? pageHash(page) : hashOf(page);
-      if (first === ZERO_PAGE[0] && second === ZERO_PAGE[1]) continue;
-      low = wrapped(low + Math.imul(first + index, 0x85ebca6b));
-      high = wrapped(high + Math.imul(second + index, 0xc2b2ae35));
+    let [low, high] = printOf(this.shared);
+    for (const [index, page] of this.own) {
+      const [oldLow, oldHigh] = pagePrint(index, this.shared.get(index));
+      const [newLow, newHigh] = pagePrint(index, page);
+      low = wrapped(low - oldLow + newLow);
+      high = wrapped(high - oldHigh + newHigh);
     }
-    return `${low}.${high}`;
+    return `${this.length}.${low}.${high}`;
+  }
+
+  private page(index: number): Uint8Array | undefined {
+    return this.own.has(index) ? this.own.get(index) : this.shared.get(index);
+  }
+
+  private drop(index: number): void {
+    if (this.shared.has(index)) this.own.set(index, undefined);
+    else this.own.delete(index);
+  }
+
+  /** The pages there are, in no order. */
+  private *indices(): Generator<number> {
+    for (const index of this.shared.keys()) if (!this.own.has(index)) yield index;
+    for (const [index, page] of this.own) if (page !== undefined) yield index;
   }
 
   private firstHole(after: number): number {
     let page = after + 1;
-    while (this.pages.has(page)) page++;
+    while (this.page(page) !== undefined) page++;
     return page;
   }
 
   /** Looks at the pages there are, never at the hole between them: it may be exabytes long. */
   private firstPage(after: number): number {
     let first = Number.POSITIVE_INFINITY;
-    for (const page of this.pages.keys()) if (page > after && page < first) first = page;
+    for (const page of this.indices()) if (page > after && page < first) first = page;
     return first;
   }
 
-  private own(index: number): Uint8Array {
-    const page = this.pages.get(index);
-    if (page !== undefined && !this.shared.has(index)) return page;
-    const mine = page === undefined ? new Uint8Array(PAGE) : page.slice();
-    this.pages.set(index, mine);
-    this.shared.delete(index);
+  private ownPage(index: number): Uint8Array {
+    const own = this.own.get(index);
+    if (own !== undefined) return own;
+    const mine = this.page(index)?.slice() ?? new Uint8Array(PAGE);
+    this.own.set(index, mine);
     return mine;
   }
 }
 
-/** Shared pages are never written again, so each is hashed once. */
-const hashes = new WeakMap<Uint8Array, readonly [number, number]>();
+type Print = readonly [low: number, high: number];
 
-function pageHash(page: Uint8Array): readonly [number, number] {
-  const known = hashes.get(page);
+/** Shared pages never change again: each set of them is looked at once. */
+const prints = new WeakMap<Pages, Print>();
+
+function printOf(pages: Pages): Print {
+  const known = prints.get(pages);
   if (known !== undefined) return known;
-  const fresh = hashOf(page);
-  hashes.set(page, fresh);
-  return fresh;
+  let [low, high] = [0, 0];
+  for (const [index, page] of pages) {
+    const [pageLow, pageHigh] = pagePrint(index, page);
+    low = wrapped(low + pageLow);
+    high = wrapped(high + pageHigh);
+  }
+  prints.set(pages, [low, high]);
+  return [low, high];
+}
+
+/** What a page adds to the fingerprint: nothing where it is a hole or all zeros. */
+function pagePrint(index: number, page: Uint8Array | undefined): Print {
+  if (page === undefined) return [0, 0];
+  const [first, second] = pageHash(page);
+  if (first === ZERO_PAGE[0] && second === ZERO_PAGE[1]) return [0, 0];
+  return [Math.imul(first + index, 0x85ebca6b), Math.imul(second + index, 0xc2b2ae35)];
 }
 
 /** Two polynomials over the page's words. */
-function hashOf(page: Uint8Array): readonly [number, number] {
+function pageHash(page: Uint8Array): Print {
   const words = new Uint32Array(page.buffer, page.byteOffset, PAGE / 4);
   let first = 1;
   let second = 1;
@@ -171,4 +211,4 @@ function wrapped(value: number): number {
   return Math.imul(value, 1);
 }
 
-const ZERO_PAGE = hashOf(new Uint8Array(PAGE));
+const ZERO_PAGE = pageHash(new Uint8Array(PAGE));

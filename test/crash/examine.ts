@@ -5,7 +5,7 @@ import { stamped } from './operations.js';
 import { type Rig, readEverything } from './rig.js';
 import { qemuChecks, type StructureCheck } from './structure.js';
 import { type Found, judge, type Timeline } from './timeline.js';
-import { same, type World } from './world.js';
+import { same, sameStart, type World } from './world.js';
 
 export type Fault = 'corrupt' | 'lost' | 'stray';
 
@@ -93,10 +93,8 @@ function ofQemu(
     // One snapshot is enough per state; which one differs from state to state.
     const names = [...found.snapshots.keys()];
     const name = names[(files[0]?.size() ?? 0) % Math.max(1, names.length)];
-    if (
-      name !== undefined &&
-      !same(host.read(image, format, name), found.snapshots.get(name)?.disk ?? new Uint8Array())
-    ) {
+    const past = name === undefined ? undefined : found.snapshots.get(name);
+    if (name !== undefined && past !== undefined && !sameStart(host.read(image, format, name), past.disk)) {
       findings.push({ fault: 'stray', what: `QEMU reads another snapshot ${name}` });
     }
   } catch (error) {

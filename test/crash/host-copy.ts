@@ -34,16 +34,16 @@ export class HostCopy {
   }
 
   check(image: string, format: string): QemuCheck {
-    const { code, output } = qemuImg('check', '-f', format, '--output=json', image);
+    const { code, output } = this.qemuImg('check', '-f', format, '--output=json', image);
     const leaks = /"leaks": (\d+)/.exec(output);
     return { code, leaks: Number(leaks?.[1] ?? 0), output };
   }
 
-  /** What QEMU reads: the disk, or one snapshot of it. */
+  /** What QEMU reads: the disk, or one snapshot of it, which it cuts or fills to the size of the disk. */
   read(image: string, format: string, snapshot?: string): Buffer {
     const target = path.join(this.directory, 'converted');
     const which = snapshot === undefined ? [] : ['-l', `snapshot.name=${snapshot}`];
-    const { code, output } = qemuImg('convert', '-f', format, ...which, '-O', 'raw', image, target);
+    const { code, output } = this.qemuImg('convert', '-f', format, ...which, '-O', 'raw', image, target);
     if (code !== 0) throw new Error(`qemu-img cannot read it: ${output}`);
     try {
       return fs.readFileSync(target);
@@ -56,19 +56,21 @@ export class HostCopy {
   compare(image: string, format: string, disk: Uint8Array): string {
     const raw = path.join(this.directory, 'expected');
     fs.writeFileSync(raw, disk);
-    const { code, output } = qemuImg('compare', '-f', format, '-F', 'raw', image, raw);
+    const { code, output } = this.qemuImg('compare', '-f', format, '-F', 'raw', image, raw);
     return code === 0 ? '' : output;
   }
 
   dispose(): void {
     fs.rmSync(this.directory, { recursive: true, force: true });
   }
-}
 
-function qemuImg(...args: readonly string[]): { readonly code: number; readonly output: string } {
-  const { status, stdout, stderr, error } = spawnSync('qemu-img', args, { encoding: 'utf8' });
-  if (error !== undefined) throw error;
-  return { code: status ?? 255, output: `${stdout}${stderr}` };
+  /** QEMU looks for data files in the present directory. */
+  private qemuImg(...args: readonly string[]): { readonly code: number; readonly output: string } {
+    const options = { cwd: this.directory, encoding: 'utf8' } as const;
+    const { status, stdout, stderr, error } = spawnSync('qemu-img', args, options);
+    if (error !== undefined) throw error;
+    return { code: status ?? 255, output: `${stdout}${stderr}` };
+  }
 }
 
 function writeSparse(file: string, content: MemoryStorage): void {

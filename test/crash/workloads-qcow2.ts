@@ -31,40 +31,42 @@ const rename = (name: string, to: string): Operation => ({ do: 'rename', name, t
 /** Data, an old snapshot, data that differs from it, zeros and compressed clusters. */
 function storied(image: SampleImage): void {
   data(image, 0, 3);
-  packed(image, 4, 6);
+  // Compressed clusters may share a host cluster, which narrow refcounts cannot count.
+  if ((image.options.refcountBits ?? 16) > 4) packed(image, 4, 6);
   image.snapshot('old');
   data(image, 1, 2, 0xbef0_0001);
   if (image.options.version !== 2) image.zero(6 * image.clusterSize, image.clusterSize, true);
 }
 
-/** The same sixteen clusters written, zeroed and discarded in every state they can be in. */
-function everything(unit: number): readonly Operation[] {
+/** The same `count` clusters (8 or 16) written, zeroed and discarded in every state they can be in. */
+function everything(unit: number, count = 16): readonly Operation[] {
   const { w, z, d } = alphabet(unit);
+  const half = count / 2;
   return [
     w(0.25, 0.5),
-    w(8.5, 2),
+    w(half + 0.5, 2),
     FLUSH,
-    w(8.25, 0.125),
+    w(half + 0.25, 0.125),
     z(0, 2),
-    w(4.5, 1),
+    w(half - 3.5, 1),
     FLUSH,
-    d(8, 1.5),
-    w(12, 3),
+    d(half, 1.5),
+    w(half + 2, 1.5),
     w(1, 0.25),
     FLUSH,
-    z(12.5, 1),
-    d(0, 16),
-    w(6.25, 0.5),
-    w(8.75, 0.5),
+    z(count - 2.5, 1),
+    d(0, count),
+    w(half - 1.75, 0.5),
+    w(half + 0.75, 0.5),
     REOPEN,
     w(2, 1),
-    w(14.5, 0.5),
+    w(count - 1.5, 0.5),
   ];
 }
 
 function configured(name: string, options: Omit<SampleOptions, 'size'>, clusters = 16): Workload {
   const unit = 2 ** (options.clusterBits ?? 16);
-  return qcow2(name, { options: { ...options, size: clusters * unit }, fill: storied }, everything(unit));
+  return qcow2(name, { options: { ...options, size: clusters * unit }, fill: storied }, everything(unit, clusters));
 }
 
 const k4 = alphabet(4 * KIB);
@@ -76,7 +78,7 @@ const clusterKinds: readonly Workload[] = [
   configured('everything, 512 B', { clusterBits: 9 }),
   configured('everything, 4 KiB', { clusterBits: 12 }),
   configured('everything, 64 KiB', {}),
-  configured('everything, 2 MiB', { clusterBits: 21 }, 16),
+  configured('everything, 2 MiB', { clusterBits: 21 }, 8),
   configured('everything, version 2', { version: 2, clusterBits: 12 }),
   configured('everything, subclusters of 512 B', { clusterBits: 14, extended: true }),
   configured('everything, subclusters of 2 KiB', { clusterBits: 16, extended: true }),
@@ -154,11 +156,11 @@ const single: readonly Workload[] = [
     b512.w(130, 1),
     FLUSH,
   ]),
-  qcow2('refcount table grows', { options: { size: 4096 * KIB, clusterBits: 9, refcountBits: 64 } }, [
-    b512.w(0, 3000),
+  qcow2('refcount table grows', { options: { size: 2560 * KIB, clusterBits: 9, refcountBits: 64 } }, [
+    b512.w(0, 3500),
     FLUSH,
-    b512.w(3000, 2000),
-    b512.w(7000, 500),
+    b512.w(3500, 1000),
+    b512.w(4600, 500),
     FLUSH,
     b512.w(10, 1),
   ]),

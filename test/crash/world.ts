@@ -197,6 +197,12 @@ export class World {
   }
 }
 
+/** Whether two runs of bytes are equal as far as both go. */
+export function sameStart(a: Uint8Array, b: Uint8Array): boolean {
+  const length = Math.min(a.length, b.length);
+  return same(a.subarray(0, length), b.subarray(0, length));
+}
+
 /** Whether two runs of bytes are equal. */
 export function same(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && Buffer.compare(a, b) === 0;

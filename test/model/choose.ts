@@ -32,7 +32,8 @@ export function choose(model: Model, configuration: Configuration, random: Rando
     case 'discard':
       return { do: kind, ...range(model, configuration, random) };
     case 'resize':
-      return configuration.resize ? { do: 'resize', size: newSize(model, configuration, random) } : { do: 'flush' };
+      if (configuration.resize === 'without snapshots' && model.snapshots.size > 0) return { do: 'flush' };
+      return { do: 'resize', size: newSize(model, configuration, random) };
     case 'flush':
     case 'publish':
     case 'reopen':

@@ -11,7 +11,7 @@ export interface Configuration {
   /** Unit that lengths and places are chosen around. */
   readonly unit: number;
   readonly snapshots: boolean;
-  readonly resize: boolean;
+  readonly resize: 'always' | 'without snapshots';
   /** The disk never grows beyond this. */
   readonly most: number;
 }
@@ -21,7 +21,7 @@ const MIB = 1024 * 1024;
 interface More {
   readonly clusters?: number;
   readonly snapshots?: boolean;
-  readonly resize?: boolean;
+  readonly resize?: Configuration['resize'];
   readonly baseBytes?: number;
 }
 
@@ -32,22 +32,24 @@ function qcow2(name: string, options: Omit<SampleOptions, 'size'>, more: More = 
     options: { ...options, size },
     fill: (image) => {
       data(image, 0, 4);
-      if (options.dataFile === undefined) packed(image, 6, 12);
+      // Compressed clusters may share a host cluster, which then needs a refcount above 1.
+      if (options.dataFile === undefined && options.refcountBits !== 1) packed(image, 6, 12);
     },
     ...(more.baseBytes === undefined ? {} : { baseBytes: more.baseBytes }),
   });
-  const { snapshots = true, resize = true } = more;
+  const { snapshots = true, resize = 'always' } = more;
   return { name, format: 'qcow2', files, unit, snapshots, resize, most: size * 1.5 };
 }
 
 const all: readonly Configuration[] = [
-  { name: 'raw', format: 'raw', files: rawStart(MIB), unit: 4096, snapshots: false, resize: true, most: 2 * MIB },
+  { name: 'raw', format: 'raw', files: rawStart(MIB), unit: 4096, snapshots: false, resize: 'always', most: 2 * MIB },
   qcow2('qcow2', {}),
   qcow2('qcow2, 512 B', { clusterBits: 9 }, { clusters: 512 }),
   qcow2('qcow2, 4 KiB, backed', { clusterBits: 12, backing: RAW_BASE }, { clusters: 256, baseBytes: 1.2 * MIB }),
   qcow2('qcow2, subclusters', { clusterBits: 14, extended: true }),
   qcow2('qcow2, subclusters, backed', { clusterBits: 16, extended: true, backing: RAW_BASE }, { clusters: 24 }),
-  qcow2('qcow2, version 2', { version: 2, clusterBits: 12 }, { clusters: 256 }),
+  // Its snapshots do not record the size of the disk.
+  qcow2('qcow2, version 2', { version: 2, clusterBits: 12 }, { clusters: 256, resize: 'without snapshots' }),
   qcow2('qcow2, refcounts of 1 bit', { clusterBits: 12, refcountBits: 1 }, { clusters: 256, snapshots: false }),
   qcow2('qcow2, refcounts of 8 bits', { clusterBits: 12, refcountBits: 8 }, { clusters: 256 }),
   qcow2('qcow2, refcounts of 64 bits', { clusterBits: 10, refcountBits: 64 }, { clusters: 512 }),
