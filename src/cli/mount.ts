@@ -131,8 +131,12 @@ function checked(apply: () => void): void {
 
 async function start(options: MountOptions): Promise<number> {
   if (options.foreground) {
-    const { live } = await import('../mount/life.js');
-    await live({ options, ready: (warnings) => announce(options, warnings), log: note });
+    const [{ live }, { endSoon }] = await Promise.all([import('../mount/life.js'), import('../mount/uncaught.js')]);
+    try {
+      await live({ options, ready: (warnings) => announce(options, warnings), log: note });
+    } finally {
+      endSoon();
+    }
     return 0;
   }
   const { mountInBackground } = await import('../mount/background.js');

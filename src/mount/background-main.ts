@@ -1,14 +1,14 @@
 /** Entry of the background process: reads its orders, mounts, reports once, serves until the end. */
 import fs from 'node:fs';
 import { errorLine, ImgfsError } from '../lib/errors.js';
-import { libc } from '../lib/libc.js';
 import { type Orders, REPORT, type Report } from './background.js';
 import { live } from './life.js';
+import { endSoon } from './uncaught.js';
 
-/** How long what is left of the process may take to end by itself, in milliseconds. */
-const GRACE = 1000;
-
-const orders = JSON.parse(fs.readFileSync(0, 'utf8')) as Orders;
+const text = fs.readFileSync(0, 'utf8');
+// The command was killed before it could say what to do.
+if (text === '') process.exit(1);
+const orders = JSON.parse(text) as Orders;
 let reported = false;
 
 function report(message: Report): void {
@@ -50,5 +50,4 @@ try {
 }
 if (code === 0) removeEmptyLog();
 process.exitCode = code;
-// Should some native thread keep the loop alive, the process must go all the same: the mount is already gone.
-setTimeout(() => libc()?.exitNow(code), GRACE).unref();
+endSoon();

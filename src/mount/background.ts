@@ -2,7 +2,7 @@
  * The background process of a mount, seen from the command: start it, wait until it is live or has failed, and tell.
  * Options go down a pipe, never the command line; one line of JSON comes back.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -28,20 +28,15 @@ export const REPORT = 3;
  * process reported; a process that dies without a word is told as such, with its log.
  */
 export async function mountInBackground(options: MountOptions): Promise<readonly string[]> {
-  const logFile = newLogFile();
-  const log = fs.openSync(logFile, 'wx', 0o600);
-  const entry = fileURLToPath(new URL('./background-main.js', import.meta.url));
-  const child = spawn(process.execPath, ['--enable-source-maps', entry], {
-    detached: true,
-    stdio: ['pipe', log, log, 'pipe'],
-  });
-  fs.closeSync(log);
   // Before the mount is live a signal ends it; afterwards the command has succeeded and is about to say so.
   let isLive = false;
+  let child: ChildProcess | undefined;
   const stop = (): void => {
-    if (!isLive) child.kill('SIGTERM');
+    if (!isLive) child?.kill('SIGTERM');
   };
   process.on('SIGINT', stop).on('SIGTERM', stop);
+  const logFile = newLogFile();
+  child = start(logFile);
   try {
     child.stdin?.on('error', () => {});
     child.stdin?.end(JSON.stringify({ options, logFile } satisfies Orders));
@@ -62,6 +57,19 @@ export async function mountInBackground(options: MountOptions): Promise<readonly
   } catch (error) {
     fs.rmSync(logFile, { force: true });
     throw error;
+  }
+}
+
+function start(logFile: string): ChildProcess {
+  const log = fs.openSync(logFile, 'wx', 0o600);
+  const entry = fileURLToPath(new URL('./background-main.js', import.meta.url));
+  try {
+    return spawn(process.execPath, ['--enable-source-maps', entry], {
+      detached: true,
+      stdio: ['pipe', log, log, 'pipe'],
+    });
+  } finally {
+    fs.closeSync(log);
   }
 }
 

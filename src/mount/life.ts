@@ -2,7 +2,6 @@
 import { prepareCodecs } from '../codec/zstd.js';
 import type { Adapter, Session } from '../fuse/adapter.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
-import { libc } from '../lib/libc.js';
 import { chooseAdapter } from './adapters.js';
 import { busyError } from './end.js';
 import { type Mountpoint, prepareMountpoint } from './mountpoint.js';
@@ -11,13 +10,12 @@ import type { MountOptions } from './options.js';
 import { type OpenedMount, openMount } from './prepare.js';
 import { noteFailure, writeRecord } from './records.js';
 import { StopSignals } from './signals.js';
+import { endSoon, Uncaught } from './uncaught.js';
 
 /** A second request to stop within this many milliseconds detaches the mount even if it is busy. */
 const INSISTENCE = 10_000;
 
-/** How long threads that nobody can wake may hold up the end, in milliseconds. */
-const GRACE = 1000;
-
+/** How often what was written is followed up, in milliseconds. */
 const PUBLISH_EVERY = 1000;
 
 export interface LifeParts {
@@ -109,6 +107,7 @@ async function serve(
   warnings: readonly string[],
 ): Promise<void> {
   const { session, mountpoint } = attached;
+  const uncaught = new Uncaught();
   let forget: (() => void) | undefined;
   const stopPublishing = startPublishing(opened, parts.log);
   try {
@@ -117,7 +116,7 @@ async function serve(
     forget = record(parts, opened, attached);
     signals.listen(asksToEnd(session, mountpoint, parts.log));
     parts.ready(warnings);
-    await session.ended.catch((error: unknown) => {
+    await Promise.race([session.ended, uncaught.happened]).catch((error: unknown) => {
       if (opened.writable) giveUp(opened);
       throw error;
     });
@@ -128,6 +127,7 @@ async function serve(
     throw error;
   } finally {
     stopPublishing();
+    uncaught.close();
     forget?.();
   }
 }
@@ -135,7 +135,8 @@ async function serve(
 /** Other threads may wait for ever for a lock that the dead one held: the process goes, as if it had been killed. */
 function giveUp(opened: OpenedMount): void {
   opened.abandon();
-  setTimeout(() => libc()?.exitNow(1), GRACE).unref();
+  process.exitCode = 1;
+  endSoon();
 }
 
 /** Keeps up with what was written, once a second; a failure is told once, and again by whoever writes or flushes. */

@@ -6,7 +6,7 @@ import { fromDisks } from '../../src/formats/qcow2/samples.js';
 import { mounts } from '../../src/fuse/mountinfo.js';
 import { forEachAdapter } from '../support/adapters.js';
 import { eventually, isRunning, itWhere, place } from '../support/place.js';
-import { imgfs, must, run } from '../support/program.js';
+import { IMGFS, imgfs, must, run } from '../support/program.js';
 import { needsTool, qemuIo } from '../support/qemu.js';
 
 const notRoot = process.geteuid?.() === 0 ? undefined : 'only root may';
@@ -126,6 +126,25 @@ forEachAdapter('the life of a mount', ({ name }, option) => {
     expect(isMounted(at)).to.equal(false);
     expect(fs.existsSync(log ?? '')).to.equal(false);
     qemuIo(image, ['write -P 1 0 1k']);
+  });
+
+  it('ends with a bug that nobody caught, and hangs nobody', async () => {
+    const bug = here.file('bug.mjs', `process.on('SIGUSR2', () => { throw new Error('a bug'); });`);
+    const at = here.mountpoint();
+    const env = { NODE_OPTIONS: `--import=${bug}` };
+    expect(run(process.execPath, [IMGFS, 'mount', '-r', option, image, at], { env }).code).to.equal(0);
+    const { pid, log = '' } = here.record(at);
+    const open = fs.openSync(path.join(at, 'disk.raw'), 'r');
+    process.kill(pid, 'SIGUSR2');
+    await eventually('the process is gone', () => !isRunning(pid));
+    try {
+      fs.closeSync(open);
+    } catch {
+      // Nobody is left to be told that it is closed.
+    }
+    expect(isMounted(at)).to.equal(false);
+    expect(fs.readFileSync(log, 'utf8')).to.match(/ imgfs: internal error: a bug\n.* Error: a bug\n +at /);
+    fs.rmSync(log);
   });
 
   it('interrupted before it is live, it leaves nothing', async () => {

@@ -82,6 +82,12 @@ forEachAdapter('the mounted tree', ({ can }, option) => {
     });
   });
 
+  it('takes the name of a snapshot in -o too, a comma in it behind a backslash', () => {
+    const recipe = new SampleImage({ size: MIB }).write(0, disk(65536, 1)).snapshot('one, two');
+    const at = here.mount(here.file('comma.qcow2', recipe.build()), option, '-o', 'ro,snapshot=one\\, two');
+    expect(fs.readFileSync(path.join(at, 'disk.raw')).subarray(0, 65536).equals(disk(65536, 1))).to.equal(true);
+  });
+
   it('shows snapshots with the size, the date and the machine state they have', () => {
     const vmState = disk(70_001, 9);
     const recipe = new SampleImage({ size: MIB }).write(0, disk(MIB, 1)).snapshot('small', { vmState });

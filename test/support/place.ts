@@ -38,9 +38,9 @@ export function itWhere(reason: string | undefined, title: string, test: () => v
   else before(() => console.log(`      - ${title} (does not apply: ${reason})`));
 }
 
-/** Waits until `true` comes back, ten seconds at most. */
+/** Waits until `true` comes back, twenty seconds at most. */
 export async function eventually(what: string, condition: () => boolean): Promise<void> {
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + 20_000;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`still not so: ${what}`);
     await sleep(20);
