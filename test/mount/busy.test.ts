@@ -60,7 +60,7 @@ forEachAdapter('a mount in use', (_, option) => {
     front.stderr?.on('data', (chunk: Buffer) => {
       said += chunk.toString();
     });
-    await eventually('it is live', () => mounts().some(({ mountpoint }) => mountpoint === at));
+    await eventually('it is live', () => here.isServed(at));
     const reader = await holder(here, `exec 5< ${at}/disk.raw`);
     front.kill('SIGTERM');
     await eventually('it has said so', () => said.includes('signal again'));

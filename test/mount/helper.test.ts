@@ -97,7 +97,7 @@ describe('mount.imgfs', () => {
     expect(helper(image, at, '-f', '-o', 'ro')).to.deep.equal({ code: 0, stdout: '', stderr: '' });
     expect(isMounted(at)).to.equal(false);
     const front = here.startImgfs(image, at, '-f', '-o', 'ro');
-    await eventually('it is live', () => isMounted(at));
+    await eventually('it is live', () => here.isServed(at));
     expect(front.exitCode).to.equal(null);
     expect(imgfs('umount', at).code).to.equal(0);
   });

@@ -79,7 +79,7 @@ forEachAdapter('the life of a mount', ({ name }, option) => {
     it(`in front it stays until ${signal}, and exits 0`, async () => {
       const at = here.mountpoint();
       const front = here.startImgfs('mount', '-f', option, image, at);
-      await eventually('it is live', () => isMounted(at) && fs.readdirSync(at).length > 0);
+      await eventually('it is live', () => here.isServed(at));
       expect(here.record(at).pid).to.equal(front.pid);
       expect(front.exitCode).to.equal(null);
       front.kill(signal);
@@ -95,7 +95,7 @@ forEachAdapter('the life of a mount', ({ name }, option) => {
     front.stderr?.on('data', (chunk: Buffer) => {
       text += chunk.toString();
     });
-    await eventually('it is live', () => isMounted(at));
+    await eventually('it is live', () => here.isServed(at));
     must('cat', path.join(at, 'disk.raw'));
     must('umount', at);
     await eventually('it has ended', () => front.exitCode !== null);

@@ -47,6 +47,15 @@ export async function eventually(what: string, condition: () => boolean): Promis
   }
 }
 
+/** None where it is being written or has just gone. */
+function readRecord(file: string): { readonly file: string; readonly record: MountRecord }[] {
+  try {
+    return [{ file, record: JSON.parse(fs.readFileSync(file, 'utf8')) as MountRecord }];
+  } catch {
+    return [];
+  }
+}
+
 function ownRecords(): string {
   const { XDG_RUNTIME_DIR: runtime } = process.env;
   const uid = process.geteuid?.() ?? 0;
@@ -117,6 +126,11 @@ export class Place {
     return found.record;
   }
 
+  /** Whether a process serves it, and has written that down: only then is it live. */
+  isServed(mountpoint: string): boolean {
+    return this.records().some(({ record }) => record.mountpoint === mountpoint);
+  }
+
   /** A command that goes on; killed at the end if need be. */
   start(command: string, args: readonly string[], cwd?: string): ChildProcess {
     const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], cwd });
@@ -175,7 +189,7 @@ export class Place {
     const files = folders.flatMap((folder) => fs.readdirSync(folder).map((name) => path.join(folder, name)));
     return files
       .filter((file) => file.endsWith('.json'))
-      .map((file) => ({ file, record: JSON.parse(fs.readFileSync(file, 'utf8')) as MountRecord }))
+      .flatMap((file) => readRecord(file))
       .filter(({ record }) => this.holds(record.mountpoint));
   }
 }
