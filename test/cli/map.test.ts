@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { imgfs, imgfsJson } from '../support/imgfs.js';
-import { needsTool, qemuImg, qemuImgJson } from '../support/qemu.js';
+import { needsTool, qemuImg, qemuImgJson, settle } from '../support/qemu.js';
 import { scratch } from '../support/scratch.js';
 import { RECIPES, type Recipe } from './images.js';
 
@@ -41,6 +41,7 @@ describe('imgfs map', function () {
       if (infoOnly !== undefined) continue;
       it(name, () => {
         const image = make(at);
+        settle(image);
         expect(map(image)).to.deep.equal(qemuMap(image));
         const { stdout } = imgfs(['map', '--output=json', image]);
         expect(stdout.replaceAll(', "compressed": true', '')).to.equal(qemuImg('map', '--output=json', image));
@@ -50,6 +51,7 @@ describe('imgfs map', function () {
 
   it('a range of the disk, sizes in every spelling', () => {
     const image = recipe('chain of three').make(at);
+    settle(image);
     const all: readonly (readonly string[])[] = [
       ['-s', '64k'],
       ['-s', '1k', '-l', '0.5M'],

@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import path from 'node:path';
 
 /** Skips the running suite, naming the tool, where it is not installed. Call inside `describe`. */
 export function needsTool(...tools: readonly string[]): void {
@@ -35,4 +36,18 @@ export function qemuBytes(file: string, ...options: readonly string[]): Buffer {
   const bytes = fs.readFileSync(raw);
   fs.rmSync(raw);
   return bytes;
+}
+
+/**
+ * Has the host write out every file beside `file`: until then it may still change how much of them it calls allocated,
+ * and a map that looks at holes would differ from one made a moment later.
+ */
+export function settle(file: string): void {
+  const directory = path.dirname(file);
+  for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const fd = fs.openSync(path.join(directory, entry.name), 'r');
+    fs.fsyncSync(fd);
+    fs.closeSync(fd);
+  }
 }

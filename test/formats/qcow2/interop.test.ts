@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { expect } from 'chai';
 import { extents, type Image } from '../../../src/image/image.js';
 import { openFile, readAll } from '../../support/images.js';
-import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo } from '../../support/qemu.js';
+import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo, settle } from '../../support/qemu.js';
 import { scratch } from '../../support/scratch.js';
 import { Random } from '../../support/seed.js';
 
@@ -134,6 +134,7 @@ function qemuInfo(path: string): unknown {
 }
 
 function compare(path: string): void {
+  settle(path);
   const image = openFile(path, 'qcow2');
   try {
     expect(readAll(image).equals(qemuBytes(path, '-f', 'qcow2')), 'bytes').to.equal(true);
