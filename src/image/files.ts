@@ -87,7 +87,7 @@ export class HostFiles {
     try {
       const path = fs.readlinkSync(`/proc/self/fd/${fd}`);
       const name = given ?? path;
-      const identity = identify(fd, name);
+      const identity = identify(fs.fstatSync(fd, { bigint: true }), name);
       const known = this.entries.get(identity);
       if (known !== undefined) {
         // One file cannot be both: what it is used for first decides.
@@ -135,9 +135,13 @@ function noDirectIo(name: string): ImgfsError {
   });
 }
 
+/** The identity of the file of that name. Throws what the host answers, and `refused` for what is no disk. */
+export function identityOf(path: string): string {
+  return identify(fs.statSync(path, { bigint: true }), path);
+}
+
 /** The same for every name of one file, and for every node of one device. Throws `refused` for what is no disk. */
-function identify(fd: number, name: string): string {
-  const status = fs.fstatSync(fd, { bigint: true });
+function identify(status: fs.BigIntStats, name: string): string {
   if (status.isBlockDevice()) return `device ${status.rdev}`;
   if (status.isFile()) return `${status.dev}:${status.ino}`;
   const kind = status.isDirectory() ? 'a directory' : 'neither a regular file nor a block device';

@@ -27,6 +27,14 @@ export interface OpenContext {
   openImage(reference: Reference): Image;
 }
 
+/** A new image. */
+export interface CreateOptions {
+  /** Guest bytes. */
+  readonly size: number;
+  /** What lies below it: a name as the image shall store it. */
+  readonly backing?: { readonly name: string; readonly format: string } | undefined;
+}
+
 interface Recognised {
   readonly name: string;
   /** One line for `imgfs formats`. */
@@ -61,6 +69,8 @@ export interface ImageFormat extends Recognised {
    * the context throws.
    */
   open(storage: Storage, context: OpenContext): Image;
+  /** Makes an empty disk in an empty storage, which stays its owner's. Durable on return. */
+  create?(storage: Storage, options: CreateOptions): void;
   /** Checks the structure, and mends it where asked. The storage stays the caller's. Throws as `open`. */
   check?(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport;
 }

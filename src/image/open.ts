@@ -27,9 +27,14 @@ export interface OpenOptions {
   readonly forceShare: boolean;
   /** Open the image, never what lies below it, for writing; by default all is only read. */
   readonly write?: WriteAccess | undefined;
+  /** What lies below the image, whatever it names: called instead of following its reference. */
+  readonly below?: ((reference: Reference) => BelowImage) | undefined;
   readonly warn: (message: string) => void;
   readonly limits?: Limits;
 }
+
+/** An open image to lie below another one, and its plan. The chain is its files, its own first. */
+export type BelowImage = Pick<OpenedImage, 'image' | 'plan' | 'chain'>;
 
 export interface WriteAccess {
   /** Files the image names to hold its data may be written too. */
@@ -48,6 +53,8 @@ export interface ImagePlan {
   readonly file: OpenFile;
   /** Nothing but a lack of other claims says that it is raw. */
   readonly guessedRaw: boolean;
+  /** Not the disk itself but this snapshot of it. */
+  readonly snapshot?: string | undefined;
   /** What its threads share, where it is written by several. */
   readonly sharing: SharedArrayBuffer | undefined;
   readonly limits: Limits;
@@ -69,9 +76,17 @@ export interface OpenedImage {
  * it opens for writing or throws.
  */
 export function openImage(path: string, options: OpenOptions): OpenedImage {
+  return openFrom(options, (files, access) => files.open(path, access));
+}
+
+/** As `openImage`, of a file without a name that anybody should use. Takes ownership of the descriptor. */
+export function openMade(fd: number, name: string, options: OpenOptions): OpenedImage {
+  return openFrom(options, (files, access) => files.made(fd, name, access));
+}
+
+function openFrom(options: OpenOptions, open: (files: HostFiles, access: FileAccess) => HostFile): OpenedImage {
   const files = new HostFiles(options.forceShare ? 'anyone' : 'no-writers', options.warn);
-  const access = accessOf(options.write);
-  return new Opening(files, options).open(files.open(path, access), options.format, []);
+  return new Opening(files, options).open(open(files, accessOf(options.write)), options.format, []);
 }
 
 /** Opens an image again from a plan made by `openImage`, whose image must stay open meanwhile. */
@@ -92,6 +107,7 @@ export function reopenImage(plan: ImagePlan, formats: readonly Format[]): Image 
     openStorage: (reference) => fileStorage(planned(plan.storages, reference)),
     openImage: (reference) => reopenImage(planned(plan.images, reference), formats),
   });
+  if (plan.snapshot !== undefined) return image.openSnapshot(plan.snapshot);
   return sharing === undefined ? image : new SharedImage(image, sharing);
 }
 
@@ -167,7 +183,7 @@ class Follower {
   constructor(
     private readonly opening: Opening,
     private readonly files: HostFiles,
-    private readonly options: Pick<OpenOptions, 'references' | 'write'>,
+    private readonly options: Pick<OpenOptions, 'references' | 'write' | 'below'>,
     private readonly path: readonly HostFile[],
     private readonly declared: boolean,
   ) {}
@@ -198,7 +214,11 @@ class Follower {
   private openImage(reference: Reference): Image {
     const { references } = this.options;
     if (references === 'unopened') return unopenedImage(reference);
-    const opened = this.opening.open(this.follow(reference, references, READ_ONLY), reference.format, this.path);
+    const { below } = this.options;
+    const opened =
+      below !== undefined && this.path.length === 1
+        ? below(reference)
+        : this.opening.open(this.follow(reference, references, READ_ONLY), reference.format, this.path);
     this.images[keyOf(reference)] = opened.plan;
     this.chain = opened.chain;
     return opened.image;

@@ -86,7 +86,7 @@ async function attach(parts: LifeParts, opened: OpenedMount, warnings: string[])
     {
       mountpoint: mountpoint.path,
       mountpointKind: mountpoint.kind,
-      source: opened.images.map((one) => one.file.path).join(' '),
+      source: opened.images.map((one) => one.named.path).join(' '),
       allowOther: options.allowOther ?? process.getuid?.() === 0,
       readOnly: !opened.writable,
       writebackCache: options.writebackCache,
@@ -157,7 +157,7 @@ function record(parts: LifeParts, opened: OpenedMount, { mountpoint, adapter }: 
   return writeRecord({
     mountpoint: mountpoint.path,
     device: ourMountAt(mountpoint.path)?.device ?? '',
-    images: opened.images.map((one) => one.file.path),
+    images: opened.images.map((one) => one.named.path),
     adapter: adapter.name,
     readOnly: !opened.writable,
     ...(parts.logFile === undefined ? {} : { log: parts.logFile }),

@@ -1,15 +1,31 @@
 /** Which images of a mount are opened for writing, and what is said where one is not. */
+import fs from 'node:fs';
+import { basename, join } from 'node:path';
 import { formats } from '../formats/index.js';
+import type { HostFile } from '../image/files.js';
+import type { Snapshot } from '../image/image.js';
 import { type OpenedImage, type OpenOptions, openImage, type WriteAccess } from '../image/open.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
+import { stemOf, uniqueNames } from '../tree/names.js';
 import { CACHES, type MountOptions } from './options.js';
+import { openOverlay } from './overlay.js';
+
+/** An image of the mount. */
+export interface MountedImage extends OpenedImage {
+  /** The file it is known by: below an overlay, the image's own. */
+  readonly named: HostFile;
+  /** The snapshot that is shown as the disk. */
+  readonly shown: Snapshot | undefined;
+  /** Closes all there is of it. Throws what closing the image throws. */
+  close(): void;
+}
 
 /**
  * Opens every image of the options: for writing unless they say otherwise, and read-only, with one line saying why,
  * where that cannot be. Throws ImgfsError, having closed what it had opened; with `-o rw` also where an image cannot be
  * written.
  */
-export function openImages(options: MountOptions, warn: (message: string) => void): readonly OpenedImage[] {
+export function openImages(options: MountOptions, warn: (message: string) => void): readonly MountedImage[] {
   const reading: OpenOptions = {
     formats,
     format: options.format,
@@ -17,19 +33,94 @@ export function openImages(options: MountOptions, warn: (message: string) => voi
     forceShare: options.forceShare,
     warn,
   };
+  if (options.overlay !== undefined) return openOverlays(options, options.overlay, reading);
   const write = wantsToWrite(options) ? writeAccess(options) : undefined;
   const shared = write === undefined ? new Map<string, string>() : usedByOthers(options.images, reading);
-  const opened: OpenedImage[] = [];
+  return openEach(options.images, (path) => {
+    const refusal = reasonToRead(options, shared.get(path));
+    const opened = openOne(path, { ...reading, write }, options.access === 'rw', refusal, warn);
+    return mounted(opened, opened.file, options.snapshot);
+  });
+}
+
+/** All or nothing. */
+function openEach(
+  paths: readonly string[],
+  open: (path: string, index: number) => MountedImage,
+): readonly MountedImage[] {
+  const opened: MountedImage[] = [];
   try {
-    for (const path of options.images) {
-      const refusal = reasonToRead(options, shared.get(path));
-      opened.push(openOne(path, { ...reading, write }, options.access === 'rw', refusal, warn));
-    }
+    for (const [index, path] of paths.entries()) opened.push(open(path, index));
     return opened;
   } catch (error) {
-    for (const { image } of opened) image.close();
+    for (const one of opened) one.close();
     throw error;
   }
+}
+
+function mounted(opened: OpenedImage, named: HostFile, snapshot: string | undefined): MountedImage {
+  const close = (): void => opened.image.close();
+  try {
+    return { ...opened, named, shown: snapshotNamed(opened, snapshot), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** Every image, or the snapshot asked for, below an overlay of its own. */
+function openOverlays(options: MountOptions, overlay: string, reading: OpenOptions): readonly MountedImage[] {
+  if (options.access === 'ro') {
+    throw new ImgfsError('usage', 'an overlay is there to be written', { hint: 'leave out --overlay, or -r' });
+  }
+  if (options.snapshot !== undefined && overlay !== 'tmp') {
+    throw new ImgfsError('usage', 'a snapshot can have a temporary overlay only', { hint: 'use --overlay tmp' });
+  }
+  const places = overlayPlaces(options.images, overlay);
+  return openEach(options.images, (path, index) => {
+    const base = openImage(path, reading);
+    try {
+      const snapshot = snapshotNamed(base, options.snapshot)?.id;
+      const write = writeAccess(options);
+      const opened = openOverlay({ at: places[index] ?? '', base, snapshot, options: { ...reading, write } });
+      const close = (): void => {
+        try {
+          opened.image.close();
+        } finally {
+          base.image.close();
+        }
+      };
+      return { ...opened, named: base.file, shown: undefined, close };
+    } catch (error) {
+      base.image.close();
+      throw error;
+    }
+  });
+}
+
+/** One file for each image: in a directory they are called as the images are. */
+function overlayPlaces(images: readonly string[], overlay: string): readonly string[] {
+  if (overlay === 'tmp') return images.map(() => overlay);
+  if (fs.statSync(overlay, { throwIfNoEntry: false })?.isDirectory() === true) {
+    const stems = images.map((path) => stemOf(basename(path)));
+    return uniqueNames(stems, '.qcow2').map((name) => join(overlay, name));
+  }
+  if (images.length === 1) return [overlay];
+  throw new ImgfsError('usage', 'several images need a directory for their overlays', {
+    hint: `make ${overlay} a directory`,
+  });
+}
+
+/** By id first, then by name, as qemu-img does. */
+function snapshotNamed({ image, file }: OpenedImage, wanted: string | undefined): Snapshot | undefined {
+  if (wanted === undefined) return undefined;
+  const snapshots = image.snapshots();
+  const found = snapshots.find(({ id }) => id === wanted) ?? snapshots.find((one) => one.name === wanted);
+  if (found !== undefined) return found;
+  const names = snapshots.map((one) => `"${one.name}"`).join(', ');
+  throw new ImgfsError('missing', `${file.name} has no snapshot "${wanted}"`, {
+    hint: names === '' ? 'it has none at all' : `it has ${names}`,
+  });
 }
 
 /** Until every part of the way to the image file is there, only on the user's word. */

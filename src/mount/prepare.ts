@@ -7,7 +7,6 @@ import { codecsNeedPreparing } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { NodeKind, Served } from '../fuse/adapter.js';
 import { describeImage, infoJson } from '../image/describe.js';
-import type { Snapshot } from '../image/image.js';
 import type { OpenedImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
@@ -17,14 +16,14 @@ import { buildFileTree, buildTree, type Tree, type TreeImage } from '../tree/tre
 import { FrontDesk } from './desk.js';
 import { LiveTree } from './live-tree.js';
 import { NewsSender } from './news.js';
-import { openImages } from './opening.js';
+import { type MountedImage, openImages } from './opening.js';
 import { CACHES, type MountOptions } from './options.js';
 import { chainOf, Views } from './views.js';
 import type { DataJob } from './worker.js';
 
 /** The images of one mount, open. Whoever asked for them closes them, after the mount has ended. */
 export interface OpenedMount {
-  readonly images: readonly OpenedImage[];
+  readonly images: readonly MountedImage[];
   /** Something of it can be written. */
   readonly writable: boolean;
   /** What goes to the adapter, once it is known what kind of mountpoint there is. */
@@ -45,10 +44,10 @@ const WRITING_WORKERS = 1;
 export function openMount(options: MountOptions, warn: (message: string) => void): OpenedMount {
   const images = openImages(options, warn);
   const writable = images.some(({ image }) => image.writable);
-  const ends: (() => void)[] = images.map((opened) => () => opened.image.close());
+  const ends: (() => void)[] = images.map((opened) => () => opened.close());
   const close = (): void => closeAll(ends);
   try {
-    const describe = (): readonly TreeImage[] => images.map((opened) => describeForTree(opened, options.snapshot));
+    const describe = (): readonly TreeImage[] => images.map(describeForTree);
     describe();
     return {
       images,
@@ -127,34 +126,24 @@ function plant(trees: readonly TreeImage[], mountpoint: NodeKind, numbers: Numbe
   return buildFileTree(only, numbers);
 }
 
-function describeForTree(opened: OpenedImage, snapshot: string | undefined): TreeImage {
-  const { image, file, chain } = opened;
+function describeForTree(opened: MountedImage): TreeImage {
+  const { image, file, chain, named, shown } = opened;
   const format = formatNamed(formats, image.info.format);
   const snapshots = image.snapshots();
   const sizes = chainOf(image).map((layer) => layer.size);
   const files = chain.toReversed();
   return {
-    fileName: basename(file.path),
+    fileName: basename(named.path),
     owner: sharedOwner([file, ...chain.slice(1)]),
     size: image.size,
     writable: image.writable,
     changesSnapshots: image.writable && format.kind === 'image' && format.can.snapshots,
     holdsSnapshots: format.kind === 'image' && format.can.snapshots,
     snapshots,
-    shown: snapshot === undefined ? undefined : snapshotNamed(snapshots, snapshot, file.name),
+    shown,
     layers:
       sizes.length < 2 ? [] : sizes.map((size, depth) => ({ fileName: basename(files[depth]?.path ?? ''), size })),
   };
-}
-
-/** By id first, then by name, as qemu-img does. */
-function snapshotNamed(snapshots: readonly Snapshot[], wanted: string, name: string): Snapshot {
-  const found = snapshots.find(({ id }) => id === wanted) ?? snapshots.find((one) => one.name === wanted);
-  if (found !== undefined) return found;
-  const names = snapshots.map((one) => `"${one.name}"`).join(', ');
-  throw new ImgfsError('missing', `${name} has no snapshot "${wanted}"`, {
-    hint: names === '' ? 'it has none at all' : `it has ${names}`,
-  });
 }
 
 /** Whose the directory over several images is. */

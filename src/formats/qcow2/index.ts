@@ -1,5 +1,6 @@
 import type { ImageFormat } from '../../image/format.js';
 import { check } from './check.js';
+import { createImage } from './create.js';
 import { openImage } from './image.js';
 import { decodeSignature, MAGIC, probedClusterSize } from './layout.js';
 
@@ -18,5 +19,6 @@ export const qcow2: ImageFormat = {
   },
   ownBytes: probedClusterSize,
   open: openImage,
+  create: createImage,
   check,
 };
