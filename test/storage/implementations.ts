@@ -1,6 +1,7 @@
 /** Every storage there is, made over fresh places, for the tests that all of them must pass. */
 import fs from 'node:fs';
 import path from 'node:path';
+import { fileStorage } from '../../src/storage/direct.js';
 import { Faults } from '../../src/storage/faults.js';
 import { FileStorage } from '../../src/storage/file.js';
 import { Journal } from '../../src/storage/journal.js';
@@ -41,6 +42,33 @@ function withFile(bytes: Buffer, body: (storage: Storage, file: string) => void)
   });
 }
 
+/** The same file opened with O_DIRECT. */
+function withDirectFile(bytes: Buffer, body: (storage: Storage) => void): void {
+  withFile(bytes, (_storage, file) => {
+    const fd = fs.openSync(file, fs.constants.O_RDWR | fs.constants.O_DIRECT);
+    const open = { fd, name: file, size: fs.fstatSync(fd).size, writable: true, direct: true };
+    const storage = fileStorage(open, () => fs.closeSync(fd));
+    try {
+      body(storage);
+    } finally {
+      storage.close();
+    }
+  });
+}
+
+function noDirectIo(): string | undefined {
+  return withScratch('direct', (directory) => {
+    const file = path.join(directory, 'probe');
+    fs.writeFileSync(file, '');
+    try {
+      fs.closeSync(fs.openSync(file, fs.constants.O_RDWR | fs.constants.O_DIRECT));
+      return undefined;
+    } catch {
+      return 'the temporary directory has no direct I/O';
+    }
+  });
+}
+
 /** A loop device of whole sectors: what is not a multiple of 512 is cut by the kernel. */
 function withDevice(bytes: Buffer, body: (storage: Storage) => void): void {
   withFile(bytes, (_storage, file) => {
@@ -64,6 +92,7 @@ export const implementations: readonly Implementation[] = [
   inMemory('memory', false, (memory) => memory),
   inMemory('memory, copied', false, (memory) => memory.copy()),
   { name: 'file', fixedSize: false, with: withFile },
+  { name: 'file past the page cache', fixedSize: false, unavailable: noDirectIo(), with: withDirectFile },
   { name: 'block device', fixedSize: true, unavailable: noLoopDevices(), with: withDevice },
   inMemory('slice', true, (memory) => {
     const wide = new MemoryStorage('wide');

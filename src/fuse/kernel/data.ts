@@ -1,5 +1,6 @@
 /** The data requests, answered from a DataServer: the hot path, the same on every thread. */
 import { constants } from 'node:os';
+import { alignedBuffer } from '../../lib/aligned.js';
 import type { DataServer } from '../adapter.js';
 import type { Complaints } from '../complaints.js';
 import { errnoOf } from '../errno.js';
@@ -24,18 +25,19 @@ export function isData(opcode: number): boolean {
 
 /** Builds replies in its one buffer, which is written to the device before the next request is answered. */
 export class DataDesk {
-  /** Header and data leave in one write, so the server reads straight to their place behind the header. */
-  readonly reply = Buffer.alloc(REPLY_HEADER + MAX_READ);
+  /**
+   * Header and data leave in one write, so the server reads straight to their place behind the header: on a block
+   * boundary, as reading past the host's page cache needs it. Touched when it is made: a page fault while serving
+   * writeback could wait for that very writeback.
+   */
+  readonly reply = alignedBuffer(REPLY_HEADER + MAX_READ, REPLY_HEADER);
   /** Requests come in runs of one size: the view of the last one is kept. */
   private into = this.reply.subarray(REPLY_HEADER, REPLY_HEADER);
 
   constructor(
     readonly data: DataServer,
     private readonly complaints: Complaints,
-  ) {
-    // Touched now: a page fault while serving writeback could wait for that very writeback.
-    this.reply.fill(0);
-  }
+  ) {}
 
   /** Answers a request that `isData` and `bodyFits`. Returns the length of the finished reply. Never throws. */
   answer(request: Buffer): number {

@@ -1,5 +1,7 @@
 /** The one serving loop, run by every data worker on the descriptor they share. */
 import { constants } from 'node:os';
+import { alignedBuffer } from '../../lib/aligned.js';
+import { PAYLOAD_AT } from './change-layout.js';
 import { type DataDesk, isData } from './data.js';
 import { ENDED, receive, send } from './device.js';
 import {
@@ -41,9 +43,8 @@ export function isSilent(opcode: number): boolean {
 /** Serves until the mount is gone. Throws only when the device itself is broken, never because of a request. */
 export function serve(loop: Loop): void {
   const { fd, desk, inHand, trace } = loop;
-  const request = Buffer.alloc(REQUEST_BYTES);
-  // Touched now, as the desk's reply buffer is.
-  request.fill(0);
+  // What is written begins on a block boundary, so that it can go past the host's page cache as it is.
+  const request = alignedBuffer(REQUEST_BYTES, PAYLOAD_AT);
   for (;;) {
     const length = receive(fd, request);
     if (length === ENDED) return;
