@@ -57,7 +57,7 @@ function declareSettings(command: Command, settings: MountSettings): void {
   const value = (flags: string, text: string, apply: (s: MountSettings, value: string) => void): void => {
     command.addOption(new Option(flags, text).argParser((given: string) => checked(() => apply(settings, given))));
   };
-  set('-r, --read-only', 'mount read-only (this version always does)', (s) => {
+  set('-r, --read-only', 'mount read-only', (s) => {
     s.access = 'ro';
   });
   set('-d, --debug', 'one line per request in the log; stays in front', (s) => {
@@ -147,9 +147,6 @@ async function start(options: MountOptions): Promise<number> {
 /** What the user should know once it is mounted, a line each; nothing when all is as it was asked for. */
 function announce(options: MountOptions, warnings: readonly string[]): void {
   for (const warning of warnings) warn(warning);
-  if (options.access === undefined) {
-    note(`imgfs: ${options.mountpoint} is mounted read-only: -o rw mounts it read-write where the format allows`);
-  }
   if (process.getuid?.() !== 0 && options.allowOther !== true) {
     note('imgfs: only you can read the views: losetup and mount, as root, need -o allow_other here');
   }

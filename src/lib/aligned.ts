@@ -9,12 +9,15 @@ const starts = new WeakMap<ArrayBufferLike, number>();
 
 /**
  * A zeroed buffer of `length` bytes whose byte `at` begins on a block boundary. Every page of it was touched, so that
- * using it later needs no memory. Without the FFI, which alone knows addresses, it lies anywhere.
+ * using it later needs no memory, and is kept from being swapped out where that is allowed. Without the FFI, which alone
+ * knows addresses, it lies anywhere.
  */
 export function alignedBuffer(length: number, at: number): Buffer {
   const room = Buffer.from(new ArrayBuffer(length + ALIGNMENT));
   const skip = (ALIGNMENT - ((startOf(room) + at) % ALIGNMENT)) % ALIGNMENT;
-  return room.subarray(skip, skip + length).fill(0);
+  const bytes = room.subarray(skip, skip + length).fill(0);
+  libc()?.lockMemory(bytes);
+  return bytes;
 }
 
 /** Whether the bytes begin on a block boundary. False without the FFI. */

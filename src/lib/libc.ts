@@ -63,12 +63,13 @@ export interface Libc {
   receiveDescriptor(socket: number): number | undefined;
   /** Where the bytes lie in memory. */
   addressOf(bytes: Uint8Array): bigint;
+  /** mlock(2): keeps the bytes from being swapped out. False where that is not allowed. */
+  lockMemory(bytes: Uint8Array): boolean;
   /**
-   * Keeps this process's memory from being swapped out and has its threads' allocations not wait for writeback
-   * (mlockall(2), PR_SET_IO_FLUSHER of prctl(2)). The first holds for the process, the second for the calling thread.
-   * Returns which of them worked.
+   * PR_SET_IO_FLUSHER of prctl(2): what the calling thread allocates does not wait for writeback, which may be waiting
+   * for this very thread. False where that is not allowed.
    */
-  guardMemory(): { readonly locked: boolean; readonly flusher: boolean };
+  becomeFlusher(): boolean;
   /** Loads a shared library so that later loads find its symbols. Throws Error when it cannot. */
   loadGlobal(path: string): void;
   /** Ends the process at once, whatever its threads are blocked in. */
@@ -93,10 +94,6 @@ const SOCK_STREAM_CLOEXEC = 1 + 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
-const MCL_CURRENT = 1;
-const MCL_FUTURE = 2;
-/** Only what was touched is kept: locking all that Node has reserved would take minutes and gigabytes. */
-const MCL_ONFAULT = 4;
 const PR_SET_IO_FLUSHER = 57;
 const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP } = os.errno;
 const CANNOT_PUNCH: readonly number[] = [EOPNOTSUPP, ENOSYS, ENODEV, EINVAL];
@@ -159,7 +156,7 @@ function bind(koffi: Koffi): Libc {
     umount2: native('int umount2(const char *target, int flags)'),
     socketpair: native('int socketpair(int domain, int type, int protocol, void *pair)'),
     recvmsg: native('long recvmsg(int fd, void *message, int flags)'),
-    mlockall: native('int mlockall(int flags)'),
+    mlock: native('int mlock(const void *address, size_t length)'),
     prctl: native('int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)'),
     exit: native('void _exit(int code)'),
   };
@@ -227,10 +224,8 @@ function bind(koffi: Koffi): Libc {
     receiveDescriptor: (socket) =>
       receiveDescriptor(koffi, (message) => check('recvmsg', () => calls.recvmsg(socket, message, MSG_CMSG_CLOEXEC))),
     addressOf: (bytes) => koffi.address(bytes),
-    guardMemory: () => ({
-      locked: calls.mlockall(MCL_CURRENT + MCL_FUTURE + MCL_ONFAULT) === 0,
-      flusher: calls.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) === 0,
-    }),
+    lockMemory: (bytes) => calls.mlock(bytes, bytes.length) === 0,
+    becomeFlusher: () => calls.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) === 0,
     loadGlobal(path) {
       koffi.load(path, { global: true });
     },

@@ -13,7 +13,7 @@ import { ImgfsError } from '../lib/errors.js';
 import type { TreeNode, ViewNode } from '../tree/tree.js';
 import { Changes } from './changes.js';
 import type { LiveTree } from './live-tree.js';
-import { Allocations, freeFor, modified } from './measures.js';
+import { Allocations, freeFor, modified, type Zeroings } from './measures.js';
 import type { Views } from './views.js';
 
 /** How long the kernel may keep names and attributes of what does not change, in milliseconds. */
@@ -34,18 +34,20 @@ export interface DeskParts {
   readonly info: (image: number) => string;
   /** The unit of allocation, for statfs. */
   readonly blockSize: number;
+  readonly zeroings: Zeroings;
   /** Nobody else may change the images meanwhile, so cached pages stay true. */
   readonly keepCache: boolean;
 }
 
 /** The front desk: answers every name request, and every data request that no worker can. Main thread only. */
 export class FrontDesk implements NameServer, DataServer {
-  private readonly allocations = new Allocations();
+  private readonly allocations: Allocations;
   private readonly infoTexts = new Map<Ino, Buffer>();
   private readonly uses = new Map<Ino, number>();
   private readonly changes: Changes;
 
   constructor(private readonly parts: DeskParts) {
+    this.allocations = new Allocations(parts.zeroings);
     this.changes = new Changes({
       live: parts.live,
       image: (index) => parts.image(index).image,

@@ -6,11 +6,29 @@ import type { Image } from '../image/image.js';
 import { ImgfsError } from '../lib/errors.js';
 import type { OpenFile } from '../storage/file.js';
 
-/** How many times longer than counting took its result is good for, where the image may change. */
+/** How many times longer than counting took its result is good for, where the image is written. */
 const REST = 20;
+
+/** How often something was zeroed, on all threads: whoever gives space back looks at once whether it is gone. */
+export class Zeroings {
+  private readonly words: Int32Array;
+
+  constructor(readonly buffer = new SharedArrayBuffer(4)) {
+    this.words = new Int32Array(buffer);
+  }
+
+  add(): void {
+    Atomics.add(this.words, 0, 1);
+  }
+
+  get count(): number {
+    return Atomics.load(this.words, 0);
+  }
+}
 
 interface Counted {
   readonly bytes: number;
+  readonly zeroings: number;
   readonly until: number;
 }
 
@@ -18,14 +36,18 @@ interface Counted {
 export class Allocations {
   private readonly counted = new Map<Ino, Counted>();
 
+  constructor(private readonly zeroings: Zeroings) {}
+
   /** A view that cannot be opened has none; opening and reading it says why. */
   of(ino: Ino, changes: boolean, view: () => Image): number {
     const known = this.counted.get(ino);
     const start = performance.now();
-    if (known !== undefined && start < known.until) return known.bytes;
+    const zeroings = this.zeroings.count;
+    const fresh = known !== undefined && start < known.until && (!changes || known.zeroings === zeroings);
+    if (fresh) return known.bytes;
     const bytes = countable(view);
     const end = performance.now();
-    this.counted.set(ino, { bytes, until: changes ? end + (end - start) * REST : Number.POSITIVE_INFINITY });
+    this.counted.set(ino, { bytes, zeroings, until: changes ? end + (end - start) * REST : Number.POSITIVE_INFINITY });
     return bytes;
   }
 

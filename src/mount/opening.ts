@@ -34,7 +34,7 @@ export function openImages(options: MountOptions, warn: (message: string) => voi
     warn,
   };
   if (options.overlay !== undefined) return openOverlays(options, options.overlay, reading);
-  const write = wantsToWrite(options) ? writeAccess(options) : undefined;
+  const write = options.access === 'ro' ? undefined : writeAccess(options);
   const shared = write === undefined ? new Map<string, string>() : usedByOthers(options.images, reading);
   return openEach(options.images, (path) => {
     const refusal = reasonToRead(options, shared.get(path));
@@ -121,11 +121,6 @@ function snapshotNamed({ image, file }: OpenedImage, wanted: string | undefined)
   throw new ImgfsError('missing', `${file.name} has no snapshot "${wanted}"`, {
     hint: names === '' ? 'it has none at all' : `it has ${names}`,
   });
-}
-
-/** Until every part of the way to the image file is there, only on the user's word. */
-function wantsToWrite(options: MountOptions): boolean {
-  return options.access === 'rw';
 }
 
 function writeAccess(options: MountOptions): WriteAccess {

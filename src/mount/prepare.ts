@@ -15,6 +15,7 @@ import { Numbering } from '../tree/numbering.js';
 import { buildFileTree, buildTree, type Tree, type TreeImage } from '../tree/tree.js';
 import { FrontDesk } from './desk.js';
 import { LiveTree } from './live-tree.js';
+import { Zeroings } from './measures.js';
 import { NewsSender } from './news.js';
 import { type MountedImage, openImages } from './opening.js';
 import { CACHES, type MountOptions } from './options.js';
@@ -85,9 +86,11 @@ function serve(
   const image = (index: number): OpenedImage => images[index] as OpenedImage;
   const { through, direct } = CACHES[options.cache];
   const { sources } = live;
+  const zeroings = new Zeroings();
   const desk = new FrontDesk({
     live,
-    views: new Views({ sources, openImage: (index) => image(index).image, through }),
+    views: new Views({ sources, openImage: (index) => image(index).image, through, zeroings }),
+    zeroings,
     image,
     images,
     info: (index) => infoJson(describeImage(image(index))),
@@ -96,7 +99,15 @@ function serve(
   });
   const writing = images.some((opened) => opened.image.writable);
   const plans = images.map((opened) => opened.plan);
-  const job: DataJob = { plans, sources, prepareCodecs: codecsNeedPreparing(), news, writing, through };
+  const job: DataJob = {
+    plans,
+    sources,
+    prepareCodecs: codecsNeedPreparing(),
+    news,
+    writing,
+    through,
+    zeroings: zeroings.buffer,
+  };
   const module = new URL('./worker.js', import.meta.url).href;
   // Parts of blocks are written by reading, changing and writing the whole: not for two at a time.
   const most = writing && direct ? 1 : Number.POSITIVE_INFINITY;

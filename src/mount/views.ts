@@ -2,6 +2,7 @@ import type { DataServer, Ino } from '../fuse/adapter.js';
 import type { Image } from '../image/image.js';
 import { ImgfsError } from '../lib/errors.js';
 import type { ViewSource } from '../tree/tree.js';
+import type { Zeroings } from './measures.js';
 
 const NOTHING = new Uint8Array();
 
@@ -12,6 +13,7 @@ export interface ViewsParts {
   readonly openImage: (index: number) => Image;
   /** Every write is durable before it returns. */
   readonly through: boolean;
+  readonly zeroings: Zeroings;
   /** Brings `sources` up to date, on a thread that is not told of changes otherwise. */
   readonly update?: () => void;
 }
@@ -68,6 +70,7 @@ export class Views implements DataServer {
     const view = this.writable(ino);
     const done = Math.max(0, Math.min(length, view.size - at));
     if (done > 0) view.zero(at, done, options);
+    this.parts.zeroings.add();
     if (this.parts.through) view.flush();
     return done;
   }

@@ -6,6 +6,7 @@ import type { DataServer, Ino } from '../fuse/adapter.js';
 import { type ImagePlan, reopenImage } from '../image/open.js';
 import { libc } from '../lib/libc.js';
 import type { ViewSource } from '../tree/tree.js';
+import { Zeroings } from './measures.js';
 import { receiveNews } from './news.js';
 import { Views } from './views.js';
 
@@ -21,15 +22,18 @@ export interface DataJob {
   readonly writing: boolean;
   /** Every write is durable before it is answered. */
   readonly through: boolean;
+  /** Of `Zeroings`. */
+  readonly zeroings: SharedArrayBuffer;
 }
 
 /** The entry every worker thread calls (WorkerPlan.module). */
 export async function openData(job: DataJob): Promise<DataServer> {
   if (job.prepareCodecs) await prepareCodecs();
-  if (job.writing) libc()?.guardMemory();
+  if (job.writing) libc()?.becomeFlusher();
   return new Views({
     sources: job.sources,
     through: job.through,
+    zeroings: new Zeroings(job.zeroings),
     ...(job.news === undefined ? {} : { update: receiveNews(job.news, job.sources) }),
     openImage: (index) => {
       const plan = job.plans[index];

@@ -24,15 +24,15 @@ forEachAdapter('the life of a mount', ({ name }, option) => {
     image = here.file('disk.qcow2', fromDisks([{ disk: Buffer.alloc(100_000, 'disk') }]));
   });
 
-  it('returns when it is live, and says that it is read-only', () => {
-    const at = here.mountpoint();
-    expect(imgfs('mount', option, image, at)).to.deep.equal({
-      ...{ code: 0, stdout: '' },
-      stderr: `imgfs: ${at} is mounted read-only: -o rw mounts it read-write where the format allows\n`,
-    });
-    expect(fs.readdirSync(at)).to.include('disk.raw');
-    const quiet = here.mountpoint();
-    expect(imgfs('mount', option, '-r', image, quiet)).to.deep.equal({ code: 0, stdout: '', stderr: '' });
+  it('returns when it is live, to be written unless it is told otherwise', () => {
+    for (const [options, access] of [[[], 'rw'] as const, [['-r'], 'ro'] as const, [['-o', 'ro'], 'ro'] as const]) {
+      const at = here.mountpoint();
+      expect(imgfs('mount', option, ...options, image, at)).to.deep.equal({ code: 0, stdout: '', stderr: '' });
+      expect(fs.readdirSync(at)).to.include('disk.raw');
+      expect(must('findmnt', '-n', '-o', 'OPTIONS', at).split(',')).to.include(access);
+      expect(here.record(at).readOnly).to.equal(access === 'ro');
+      expect(imgfs('umount', at).code).to.equal(0);
+    }
   });
 
   const ends: readonly (readonly [string, (at: string, pid: number) => unknown])[] = [

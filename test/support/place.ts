@@ -111,8 +111,17 @@ export class Place {
     return made;
   }
 
-  /** Mounts on a new mountpoint, and returns it. Throws what imgfs said when it fails. */
+  /** Mounts read-only on a new mountpoint, and returns it. Throws what imgfs said when it fails. */
   mount(images: string | readonly string[], ...options: readonly string[]): string {
+    return this.mounted(images, ['-r', ...options]);
+  }
+
+  /** Mounts so that it can be written, or throws. */
+  mountToWrite(images: string | readonly string[], ...options: readonly string[]): string {
+    return this.mounted(images, ['-o', 'rw', ...options]);
+  }
+
+  private mounted(images: string | readonly string[], options: readonly string[]): string {
     const at = this.mountpoint();
     const { code, stderr } = imgfs('mount', ...options, ...[images].flat(), at);
     if (code !== 0) throw new Error(`imgfs mount: status ${code}: ${stderr}`);

@@ -2,8 +2,8 @@ import type { CreateOptions } from '../../image/format.js';
 import { roundUp } from '../../lib/bits.js';
 import { ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
-import { encodeExtensions, encodeHeader, featureBits, putRefcount, putU64 } from './encode.js';
-import { EXTENSION, HEADER_BYTES } from './layout.js';
+import { encodeExtensions, encodeHeader, featureBits, putU64 } from './encode.js';
+import { EXTENSION, encodeRefcount, HEADER_BYTES } from './layout.js';
 
 const CLUSTER_BITS = 16;
 const CLUSTER = 2 ** CLUSTER_BITS;
@@ -33,7 +33,7 @@ export function createImage(storage: Storage, options: CreateOptions): void {
   const table = Buffer.alloc(8);
   putU64(table, 0, REFCOUNT_BLOCK_AT);
   const block = Buffer.alloc(CLUSTER);
-  for (let n = 0; n < clusters; n++) putRefcount(block, n, REFCOUNT_BITS, 1);
+  for (let n = 0; n < clusters; n++) encodeRefcount(block, n, REFCOUNT_BITS, 1);
   const header = headerCluster(storage, options, { size, l1Entries });
   // The L1 table is zeros, which is what the rest of a file is that was made longer.
   storage.resize(clusters * CLUSTER);
