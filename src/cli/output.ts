@@ -3,6 +3,7 @@
  * holds none of them, and learns at once that nobody reads any more.
  */
 import fs from 'node:fs';
+import { isatty } from 'node:tty';
 import { errorLine, hostError, printable, systemCode } from '../lib/errors.js';
 
 /** Thrown when the reader of standard output has gone: the program ends, quietly and in good health. */
@@ -56,9 +57,22 @@ export function reportError(error: unknown): void {
   if (process.env.IMGFS_DEBUG === '1' && error instanceof Error && error.stack !== undefined) tell(error.stack);
 }
 
+/**
+ * How to write over the last line of the terminal that standard error is, without ending it; '' leaves it empty.
+ * Undefined where standard error is no terminal.
+ */
+export function overwriteStatus(): ((text: string) => void) | undefined {
+  if (!isatty(STDERR)) return undefined;
+  return (text) => toStderr(`\r${printable(text)}\u001b[K`);
+}
+
 function tell(line: string): void {
+  toStderr(`${line}\n`);
+}
+
+function toStderr(text: string): void {
   try {
-    writeAll(STDERR, Buffer.from(`${line}\n`));
+    writeAll(STDERR, Buffer.from(text));
   } catch {
     // Nobody to tell.
   }

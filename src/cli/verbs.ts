@@ -5,6 +5,11 @@ export const verbs: readonly VerbEntry[] = [
   { name: 'info', summary: 'tell what an image is', load: async () => (await import('./info.js')).verb },
   { name: 'map', summary: 'tell where the bytes of a disk lie', load: async () => (await import('./map.js')).verb },
   {
+    name: 'check',
+    summary: 'tell whether an image is sound, and mend it',
+    load: async () => (await import('./check.js')).verb,
+  },
+  {
     name: 'mount',
     summary: 'show images as raw files in a directory',
     load: async () => (await import('./mount.js')).verb,

@@ -26,4 +26,6 @@ export interface CheckOptions {
   readonly repair: Repair;
   /** Told of every finding, a line each. */
   readonly tell: (finding: string) => void;
+  /** Told, often, how far it has come: from 0 to 1, and from 0 again where it checks again after a repair. */
+  readonly progress?: ((part: number) => void) | undefined;
 }

@@ -2,6 +2,7 @@
  * What `imgfs info --json` and the mount's info.json say of an image: the keys and values of qemu-img, and ours beside
  * them (`schema`, `exact-size`, `name-bytes`). Pure: everything comes from the opened image and the name it was given.
  */
+import { jsonText } from '../lib/json-text.js';
 import { FileStorage } from '../storage/file.js';
 import type { HostFile } from './files.js';
 import type { Image, ImageInfo, Json, Snapshot } from './image.js';
@@ -84,10 +85,9 @@ function describe(image: Image, file: HostFile, filename: string): InfoDocument 
   };
 }
 
-/** The JSON text of a document: ASCII only, so that no name in an image can play with a terminal. */
+/** The JSON text of a document. */
 export function infoJson(document: InfoDocument | readonly InfoDocument[]): string {
-  const text = JSON.stringify(document, undefined, 4);
-  return `${text.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`;
+  return jsonText(document);
 }
 
 /** QEMU pads a file that is the disk itself to a whole sector, and cuts a size that an image's header states. */

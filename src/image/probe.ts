@@ -20,13 +20,18 @@ export interface ProbeRequest {
  * no claim is raw. Throws `refused` or `unsupported`.
  */
 export function identify(request: ProbeRequest): ImageFormat {
+  return openable(request.storage, formatOf(request));
+}
+
+/** As `identify`, also of what imgfs only knows by name. Throws `refused`. */
+export function formatOf(request: ProbeRequest): Format {
   const { storage, formats, declared } = request;
-  if (declared !== undefined) return openable(storage, formatNamed(formats, declared));
+  if (declared !== undefined) return formatNamed(formats, declared);
   const extension = request.device ? '' : extname(basename(storage.name)).toLowerCase();
   const named = formats.filter((format) => extension !== '' && format.extensions.includes(extension));
   const rawFormat = formatNamed(formats, 'raw');
   // A raw disk is its guest's to write: by its name it is raw whatever it holds.
-  if (named.includes(rawFormat)) return openable(storage, rawFormat);
+  if (named.includes(rawFormat)) return rawFormat;
   const found = onlyClaim(storage, formats) ?? rawFormat;
   if (named.length > 0 && !named.includes(found)) {
     const looks = found === rawFormat ? 'raw (no known header)' : found.name;
@@ -34,7 +39,7 @@ export function identify(request: ProbeRequest): ImageFormat {
       hint: `if it really is ${found.name}, say --format ${found.name}`,
     });
   }
-  return openable(storage, found);
+  return found;
 }
 
 /** Whether a file would count as raw without its name saying so: because nothing else claims it. */

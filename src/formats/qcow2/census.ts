@@ -21,6 +21,7 @@ import {
   standardKind,
 } from './layout.js';
 import { readSnapshots } from './snapshots.js';
+import type { Steps } from './steps.js';
 import { readL1 } from './tables.js';
 
 /** What a census found besides the counts. */
@@ -42,6 +43,11 @@ export class Census {
   readonly findings: Findings = { corruptions: 0, checkErrors: 0, allocated: 0, fragmented: 0, compressed: 0 };
   /** A refcount block that cannot be used where it is: the structure must be built anew to be mended. */
   badBlocks = false;
+  /**
+   * Something that refers to clusters could not be read. They look unused, so nothing may be mended by these counts:
+   * it would give away what is in use.
+   */
+  incomplete = false;
   /** How many of the corruptions are such blocks. */
   badBlockFindings = 0;
   /** Every cluster counted for the refcount structure itself. */
@@ -55,7 +61,7 @@ export class Census {
     private readonly storage: Storage,
     private readonly header: Header,
     private readonly limits: Limits,
-    private readonly tell: (finding: string) => void,
+    private readonly told: { readonly tell: (finding: string) => void; readonly steps: Steps },
   ) {
     this.rules = {
       zeroFlag: header.version >= 3 && !header.extended,
@@ -84,8 +90,9 @@ export class Census {
       readPadded(this.storage, bytes, at);
     } catch (error) {
       if (!(error instanceof ImgfsError)) throw error;
+      this.incomplete = true;
       this.findings.checkErrors++;
-      this.tell(`ERROR: the L2 table at ${at} cannot be read: ${error.message}`);
+      this.told.tell(`ERROR: the L2 table at ${at} cannot be read: ${error.message}`);
       return undefined;
     }
     return bigEndianWords(bytes);
@@ -108,6 +115,7 @@ export class Census {
         this.level1(readL1(storage, limits, l1At, l1Entries, header), l1At, false);
       } catch (error) {
         if (!(error instanceof ImgfsError)) throw error;
+        this.incomplete = true;
         this.corruption(`snapshot ${snapshot.id}: ${error.message}`);
       }
     }
@@ -123,6 +131,7 @@ export class Census {
       }
     } catch (error) {
       if (!(error instanceof ImgfsError)) throw error;
+      this.incomplete = true;
       this.corruption(error.message);
     }
   }
@@ -131,6 +140,7 @@ export class Census {
     const { clusterSize } = this.header;
     if (l1.length > 0) this.refer(at, (l1.length / 2) * L1_ENTRY_BYTES, 'an L1 table');
     for (let i = 0; i < l1.length; i += 2) {
+      this.told.steps.step();
       const [high, low] = [l1[i]!, l1[i + 1]!];
       // Not "has no offset": an entry that is only a flag points to the header, and that is wrong.
       if (high === 0 && low === 0) continue;
@@ -152,9 +162,13 @@ export class Census {
       const [high, low] = [table[i]!, table[i + 1]!];
       const kind = standardKind(high, low, this.rules);
       if (this.header.extended) this.subclusters(at, i, table);
-      if (kind === KIND.compressed) this.compressed(high, low, active);
-      else if (!hasOffset(high, low)) continue;
-      else next = this.placed(high, low, next, active);
+      if (kind === KIND.compressed) {
+        this.compressed(high, low, active);
+        continue;
+      }
+      if (hasReservedBits(high, low, 'l2')) this.corruption(`L2 table at ${at}, entry ${i / step}: reserved bits set`);
+      // The first cluster of an external data file is at 0.
+      if (hasOffset(high, low) || kind === KIND.data) next = this.placed(high, low, next, active);
     }
   }
 
@@ -164,11 +178,9 @@ export class Census {
   }
 
   private compressed(high: number, low: number, active: boolean): void {
+    if (isCopied(high)) this.corruption('a compressed cluster is marked as copied, which must never be');
     const place = this.packed(high, low);
-    if (place === undefined) return;
-    const { offset, length } = place;
-    if (isCopied(high)) this.corruption(`the compressed cluster at ${offset} is marked as copied, which must never be`);
-    this.refer(offset, length, 'a compressed cluster');
+    if (place !== undefined) this.refer(place.offset, place.length, 'a compressed cluster');
     if (!active) return;
     this.findings.compressed++;
     this.findings.allocated++;
@@ -190,8 +202,6 @@ export class Census {
   private placed(high: number, low: number, expected: number, active: boolean): number {
     const { clusterSize, external } = this.header;
     const offset = entryOffset(high, low);
-    if (hasReservedBits(high, low, 'l2'))
-      this.corruption(`the L2 entry of the cluster at ${offset} has reserved bits set`);
     if (active) {
       this.findings.allocated++;
       if (expected !== 0 && offset !== expected) this.findings.fragmented++;
@@ -253,6 +263,6 @@ export class Census {
 
   private corruption(finding: string): void {
     this.findings.corruptions++;
-    this.tell(`ERROR: ${finding}`);
+    this.told.tell(`ERROR: ${finding}`);
   }
 }

@@ -8,6 +8,7 @@ import { type Header, readHeader } from './header.js';
 import { entryOffset, hasOffset, isCopied } from './layout.js';
 import { Refcounts } from './refcounts.js';
 import { mend } from './repair.js';
+import { Steps } from './steps.js';
 import { readL1 } from './tables.js';
 
 /**
@@ -17,13 +18,17 @@ import { readL1 } from './tables.js';
  */
 export function check(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport {
   const header = readHeader(storage, context.limits);
-  const inspection = new Inspection(storage, header, context, options.tell);
+  const inspection = new Inspection(storage, header, context, options);
   inspection.run();
   if (options.repair === 'none') return inspection.report();
   if (!storage.writable) throw new ImgfsError('read-only', `${storage.name}: cannot be repaired, it is open read-only`);
   const before = inspection.report();
+  if (inspection.census.incomplete) {
+    options.tell('Nothing is repaired: parts of the image that could not be read may be using what looks unused');
+    return before;
+  }
   mend(storage, header, inspection, options.repair);
-  const after = new Inspection(storage, readHeader(storage, context.limits), context, () => {});
+  const after = new Inspection(storage, readHeader(storage, context.limits), context, { ...options, tell: () => {} });
   after.run();
   const left = after.report();
   return {
@@ -39,16 +44,21 @@ export class Inspection {
   /** Clusters with a refcount higher, and lower, than the references found. */
   readonly leaked: number[] = [];
   readonly missing: number[] = [];
+  private readonly tell: (finding: string) => void;
+  private readonly steps: Steps;
   private flags = 0;
-  private highest = -1;
+  /** Without a count there is still the header. */
+  private highest = 0;
 
   constructor(
     private readonly storage: Storage,
     private readonly header: Header,
     private readonly context: OpenContext,
-    private readonly tell: (finding: string) => void,
+    { tell, progress }: Pick<CheckOptions, 'tell' | 'progress'>,
   ) {
-    this.census = new Census(storage, header, context.limits, tell);
+    this.tell = tell;
+    this.steps = new Steps(header.l1Entries * (header.snapshotCount + 2), progress);
+    this.census = new Census(storage, header, context.limits, { tell, steps: this.steps });
   }
 
   run(): void {
@@ -99,16 +109,11 @@ export class Inspection {
 
   /** Told and counted where it cannot be read. */
   private storedCount(refcounts: Refcounts, cluster: number): number | undefined {
-    try {
-      return refcounts.at(cluster);
-    } catch (error) {
-      if (!(error instanceof ImgfsError)) throw error;
-      // A block past the end of the file holds zeros, as any such place does.
-      if (error.reason === 'truncated') return 0;
-      this.census.findings.checkErrors++;
-      this.tell(`ERROR: the refcount of cluster ${cluster} cannot be read: ${error.message}`);
-      return undefined;
-    }
+    const stored = readable(refcounts, cluster);
+    if (typeof stored === 'number') return stored;
+    this.census.findings.checkErrors++;
+    this.tell(`ERROR: the refcount of cluster ${cluster} cannot be read: ${stored.message}`);
+    return undefined;
   }
 
   /** The copied flag of the active tables must say exactly whether a refcount is 1. */
@@ -118,27 +123,37 @@ export class Inspection {
     const l1 = readL1(this.storage, this.context.limits, header.l1At, header.l1Entries, header);
     const step = header.extended ? 4 : 2;
     for (let i = 0; i < l1.length; i += 2) {
+      this.steps.step();
       const table = entryOffset(l1[i]!, l1[i + 1]!);
-      if (!hasOffset(l1[i]!, l1[i + 1]!) || !this.inFile(table)) continue;
+      if (!hasOffset(l1[i]!, l1[i + 1]!)) continue;
       this.compareFlag(refcounts, l1[i]!, table, 'L2 table');
+      if (Number.isNaN(table)) continue;
       const l2 = this.census.table(table);
       if (l2 === undefined) continue;
       for (let n = 0; n < l2.length; n += step) {
         if (!this.census.isPlaced(l2[n]!, l2[n + 1]!)) continue;
         const at = entryOffset(l2[n]!, l2[n + 1]!);
-        if (!header.external && this.inFile(at)) this.compareFlag(refcounts, l2[n]!, at, 'cluster');
+        if (!header.external) this.compareFlag(refcounts, l2[n]!, at, 'cluster');
       }
     }
   }
 
   private compareFlag(refcounts: Refcounts, high: number, at: number, what: string): void {
-    const stored = this.storedCount(refcounts, Math.floor(at / this.header.clusterSize));
-    if (stored === undefined || (stored === 1) === isCopied(high)) return;
+    // No refcount is stored for what lies beyond 2^53.
+    const stored = Number.isNaN(at) ? 0 : readable(refcounts, Math.floor(at / this.header.clusterSize));
+    // What cannot be read has been told.
+    if (typeof stored !== 'number' || (stored === 1) === isCopied(high)) return;
     this.flags++;
     this.tell(`ERROR: the ${what} at ${at} has refcount ${stored}, its flag says ${isCopied(high) ? '1' : 'not 1'}`);
   }
+}
 
-  private inFile(at: number): boolean {
-    return at % this.header.clusterSize === 0 && at < this.storage.size();
+/** A refcount, or why there is none. A block past the end of the file holds zeros, as any such place does. */
+function readable(refcounts: Refcounts, cluster: number): number | ImgfsError {
+  try {
+    return refcounts.at(cluster);
+  } catch (error) {
+    if (!(error instanceof ImgfsError)) throw error;
+    return error.reason === 'truncated' ? 0 : error;
   }
 }

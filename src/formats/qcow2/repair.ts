@@ -19,7 +19,8 @@ import {
  * Mends what an inspection found: `leaks` lowers refcounts that are too high, `all` also raises those that are too low,
  * builds the refcount structure anew where it is unusable, sets the copied flags right and takes back the marks
  * "dirty" and "corrupt" where nothing is left that they could mean. Entries that point nowhere stay as they are: what
- * they should have said nobody knows. The caller reads the header again afterwards.
+ * they should have said nobody knows; and where more than leaks was wrong, what looks lost is not given back to the host,
+ * for it may be what such an entry meant. The caller reads the header again afterwards.
  *
  * Order: refcounts first, durable before any flag says that a cluster may be overwritten; the marks last.
  */
@@ -31,13 +32,27 @@ export function mend(storage: Storage, header: Header, found: Inspection, repair
   if (repair === 'all' && (census.badBlocks || unmet)) rebuild(storage, header, census, perBlock);
   else setCounts(storage, header, census, wrong, perBlock);
   storage.flush();
-  if (repair !== 'all') return;
+  const { corruptions } = census.findings;
+  // Where nothing else was wrong, giving back leaks makes the image whole, and its flags must say so.
+  const whole = corruptions === 0 && found.missing.length === 0;
+  if (whole) giveBack(storage, header, found);
+  if (repair !== 'all' && !whole) return;
   setFlags(storage, header, census);
   storage.flush();
-  if (header.version < 3 || census.findings.corruptions > census.badBlockFindings) return;
+  if (header.version < 3 || corruptions > census.badBlockFindings) return;
   const patch = soundPatch(header.stored);
   storage.write(patch.bytes, patch.at);
   storage.flush();
+}
+
+/** Clusters that nothing refers to need no space on the host. Their refcounts say so durably. */
+function giveBack(storage: Storage, { clusterSize }: Header, { leaked, census }: Inspection): void {
+  const free = leaked.filter((cluster) => census.counts.at(cluster) === 0);
+  for (let i = 0; i < free.length; ) {
+    const first = i;
+    while (free[i] === free[first]! + i - first) i++;
+    storage.discard(free[first]! * clusterSize, (i - first) * clusterSize);
+  }
 }
 
 function setCounts(

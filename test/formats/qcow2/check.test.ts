@@ -5,8 +5,9 @@ import { check } from '../../../src/formats/qcow2/check.js';
 import { goodSamples } from '../../../src/formats/qcow2/samples-catalogue.js';
 import type { CheckReport, Repair } from '../../../src/image/check.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';
+import { damage, damageable, damageRefcounts } from '../../support/damage.js';
 import { closedContext } from '../../support/images.js';
-import { needsTool, qemuImg, qemuIo } from '../../support/qemu.js';
+import { needsTool, qemuImg } from '../../support/qemu.js';
 import { scratch } from '../../support/scratch.js';
 import { Random, SEED } from '../../support/seed.js';
 
@@ -108,67 +109,4 @@ function expectSameNumbers(report: CheckReport, theirs: QemuReport | undefined, 
     theirs?.['compressed-clusters'] ?? 0,
     theirs?.['image-end-offset'],
   ]);
-}
-
-interface Damageable {
-  readonly bytes: Buffer;
-  /** Host ranges that hold tables of 8-byte entries. */
-  readonly tables: readonly (readonly [number, number])[];
-  readonly refcounts: readonly [number, number];
-}
-
-/** An image with data, zeros, compressed clusters and a snapshot, and where its tables lie. */
-function damageable(file: string): Damageable {
-  fs.rmSync(file, { force: true });
-  qemuImg('create', '-q', '-f', 'qcow2', '-o', 'cluster_size=4k', file, '4M');
-  qemuIo(file, ['write -P 1 0 256k', 'write -z 300k 64k', 'write -c -P 2 400k 4k', 'write -c -P 3 404k 4k']);
-  qemuImg('snapshot', '-c', 'one', file);
-  qemuIo(file, ['write -P 4 64k 64k', 'write -P 5 3M 128k', 'discard 128k 8k']);
-  const bytes = fs.readFileSync(file);
-  const l1 = Number(bytes.readBigUInt64BE(40));
-  const l2 = Number(bytes.readBigUInt64BE(l1) & 0xfffffffffffe00n);
-  const refcountTable = Number(bytes.readBigUInt64BE(48));
-  const block = Number(bytes.readBigUInt64BE(refcountTable));
-  return {
-    bytes,
-    tables: [
-      [l1, 8],
-      [l2, 1024],
-      [refcountTable, 16],
-      [block, 512],
-    ],
-    refcounts: [block, 400],
-  };
-}
-
-function damage(bytes: Buffer, tables: Damageable['tables'], random: Random): string {
-  const [at, length] = tables[random.below(tables.length)] as readonly [number, number];
-  const entry = at + 8 * random.below(length / 8);
-  const clusters = bytes.length / 4096;
-  const values = [
-    0n,
-    BigInt(4096 * random.below(clusters)),
-    1n << 63n,
-    0x200n,
-    BigInt(4096 * (clusters + 50)),
-    0xffffn,
-  ];
-  const value = values[random.below(values.length)] ?? 0n;
-  bytes.writeBigUInt64BE(value, entry);
-  return `${value.toString(16)} at ${entry}`;
-}
-
-function damageRefcounts(bytes: Buffer, image: Damageable, random: Random): string {
-  const [at, length] = image.refcounts;
-  const where: string[] = [];
-  for (let n = 0; n <= random.below(4); n++) {
-    const entry = at + 2 * random.below(length / 2);
-    bytes.writeUInt16BE(random.below(4), entry);
-    where.push(String(entry));
-  }
-  if (random.below(4) === 0) {
-    bytes.writeBigUInt64BE(BigInt(random.below(2) === 0 ? 512 : 1 << 30), image.tables[2]?.[0] ?? 0);
-    where.push('refcount table');
-  }
-  return where.join(', ');
 }

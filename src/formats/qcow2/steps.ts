@@ -1,0 +1,14 @@
+/** How far a check has come, in tables looked at. A snapshot's L1 table is taken to be as long as the active one. */
+export class Steps {
+  private done = 0;
+
+  constructor(
+    private readonly total: number,
+    private readonly progress: ((part: number) => void) | undefined,
+  ) {}
+
+  step(): void {
+    this.done++;
+    this.progress?.(Math.min(1, this.done / this.total));
+  }
+}

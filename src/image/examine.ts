@@ -1,0 +1,48 @@
+/** Looking at the structure of an image that may be too damaged to be opened as a disk. */
+import type { CheckOptions, CheckReport } from './check.js';
+import { HostFiles, READ_ONLY } from './files.js';
+import type { Format } from './format.js';
+import { DEFAULT_LIMITS, type Limits } from './limits.js';
+import { formatOf } from './probe.js';
+import { unopenedImage, unopenedStorage } from './unopened.js';
+
+export interface ExamineOptions extends CheckOptions {
+  readonly formats: readonly Format[];
+  /** Undefined probes. */
+  readonly format?: string | undefined;
+  /** Look although somebody writes; not together with a repair. */
+  readonly forceShare: boolean;
+  readonly warn: (message: string) => void;
+  readonly limits?: Limits;
+}
+
+export interface Examined {
+  readonly format: string;
+  /** Undefined where the format has nothing that could be checked, or imgfs does not know how. */
+  readonly report: CheckReport | undefined;
+}
+
+/**
+ * Checks the image at `path`, and mends it where asked: then under a writer's locks, so that nobody else has it open.
+ * Opens that one file: what it names is neither checked nor needed. Throws as opening does, and what the check throws.
+ */
+export function examineImage(path: string, options: ExamineOptions): Examined {
+  const files = new HostFiles(options.forceShare ? 'anyone' : 'no-writers', options.warn);
+  const writable = options.repair !== 'none';
+  const file = files.open(path, { ...READ_ONLY, writable });
+  const storage = files.storage(file);
+  try {
+    const { formats, format: declared } = options;
+    const format = formatOf({ storage, formats, declared, device: file.device });
+    const check = format.kind === 'image' ? format.check : undefined;
+    const context = {
+      writable,
+      limits: options.limits ?? DEFAULT_LIMITS,
+      openStorage: unopenedStorage,
+      openImage: unopenedImage,
+    };
+    return { format: format.name, report: check?.(storage, context, options) };
+  } finally {
+    storage.close();
+  }
+}
