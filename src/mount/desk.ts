@@ -13,7 +13,7 @@ import { ImgfsError } from '../lib/errors.js';
 import type { TreeNode, ViewNode } from '../tree/tree.js';
 import { Changes } from './changes.js';
 import type { LiveTree } from './live-tree.js';
-import { Allocations, freeFor, modified, type Zeroings } from './measures.js';
+import { Allocations, freeFor, type Modifications, modified } from './measures.js';
 import type { Views } from './views.js';
 
 /** How long the kernel may keep names and attributes of what does not change, in milliseconds. */
@@ -34,7 +34,7 @@ export interface DeskParts {
   readonly info: (image: number) => string;
   /** The unit of allocation, for statfs. */
   readonly blockSize: number;
-  readonly zeroings: Zeroings;
+  readonly modifications: Modifications;
   /** Nobody else may change the images meanwhile, so cached pages stay true. */
   readonly keepCache: boolean;
 }
@@ -47,7 +47,7 @@ export class FrontDesk implements NameServer, DataServer {
   private readonly changes: Changes;
 
   constructor(private readonly parts: DeskParts) {
-    this.allocations = new Allocations(parts.zeroings);
+    this.allocations = new Allocations(parts.modifications);
     this.changes = new Changes({
       live: parts.live,
       image: (index) => parts.image(index).image,

@@ -6,11 +6,8 @@ import type { Image } from '../image/image.js';
 import { ImgfsError } from '../lib/errors.js';
 import type { OpenFile } from '../storage/file.js';
 
-/** How many times longer than counting took its result is good for, where the image is written. */
-const REST = 20;
-
-/** How often something was zeroed, on all threads: whoever gives space back looks at once whether it is gone. */
-export class Zeroings {
+/** How often views were written, zeroed parts included, on all threads. */
+export class Modifications {
   private readonly words: Int32Array;
 
   constructor(readonly buffer = new SharedArrayBuffer(4)) {
@@ -28,26 +25,23 @@ export class Zeroings {
 
 interface Counted {
   readonly bytes: number;
-  readonly zeroings: number;
-  readonly until: number;
+  /** After how many modifications. */
+  readonly after: number;
 }
 
 /** Bytes stored for each view. */
 export class Allocations {
   private readonly counted = new Map<Ino, Counted>();
 
-  constructor(private readonly zeroings: Zeroings) {}
+  constructor(private readonly modifications: Modifications) {}
 
   /** A view that cannot be opened has none; opening and reading it says why. */
   of(ino: Ino, changes: boolean, view: () => Image): number {
     const known = this.counted.get(ino);
-    const start = performance.now();
-    const zeroings = this.zeroings.count;
-    const fresh = known !== undefined && start < known.until && (!changes || known.zeroings === zeroings);
-    if (fresh) return known.bytes;
+    const now = changes ? this.modifications.count : 0;
+    if (known?.after === now) return known.bytes;
     const bytes = countable(view);
-    const end = performance.now();
-    this.counted.set(ino, { bytes, zeroings, until: changes ? end + (end - start) * REST : Number.POSITIVE_INFINITY });
+    this.counted.set(ino, { bytes, after: now });
     return bytes;
   }
 

@@ -15,7 +15,7 @@ import { Numbering } from '../tree/numbering.js';
 import { buildFileTree, buildTree, type Tree, type TreeImage } from '../tree/tree.js';
 import { FrontDesk } from './desk.js';
 import { LiveTree } from './live-tree.js';
-import { Zeroings } from './measures.js';
+import { Modifications } from './measures.js';
 import { NewsSender } from './news.js';
 import { type MountedImage, openImages } from './opening.js';
 import { CACHES, type MountOptions } from './options.js';
@@ -86,11 +86,11 @@ function serve(
   const image = (index: number): OpenedImage => images[index] as OpenedImage;
   const { through, direct } = CACHES[options.cache];
   const { sources } = live;
-  const zeroings = new Zeroings();
+  const modifications = new Modifications();
   const desk = new FrontDesk({
     live,
-    views: new Views({ sources, openImage: (index) => image(index).image, through, zeroings }),
-    zeroings,
+    views: new Views({ sources, openImage: (index) => image(index).image, through, modifications }),
+    modifications,
     image,
     images,
     info: (index) => infoJson(describeImage(image(index))),
@@ -106,7 +106,7 @@ function serve(
     news,
     writing,
     through,
-    zeroings: zeroings.buffer,
+    modifications: modifications.buffer,
   };
   const module = new URL('./worker.js', import.meta.url).href;
   // Parts of blocks are written by reading, changing and writing the whole: not for two at a time.

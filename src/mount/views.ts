@@ -2,7 +2,7 @@ import type { DataServer, Ino } from '../fuse/adapter.js';
 import type { Image } from '../image/image.js';
 import { ImgfsError } from '../lib/errors.js';
 import type { ViewSource } from '../tree/tree.js';
-import type { Zeroings } from './measures.js';
+import type { Modifications } from './measures.js';
 
 const NOTHING = new Uint8Array();
 
@@ -13,7 +13,7 @@ export interface ViewsParts {
   readonly openImage: (index: number) => Image;
   /** Every write is durable before it returns. */
   readonly through: boolean;
-  readonly zeroings: Zeroings;
+  readonly modifications: Modifications;
   /** Brings `sources` up to date, on a thread that is not told of changes otherwise. */
   readonly update?: () => void;
 }
@@ -62,6 +62,7 @@ export class Views implements DataServer {
     const length = Math.min(from.length, view.size - at);
     if (length <= 0 && from.length > 0) throw new ImgfsError('no-space', 'a write beyond the end of the disk');
     if (length > 0) view.write(length === from.length ? from : from.subarray(0, length), at);
+    this.parts.modifications.add();
     if (this.parts.through) view.flush();
     return length;
   }
@@ -70,7 +71,7 @@ export class Views implements DataServer {
     const view = this.writable(ino);
     const done = Math.max(0, Math.min(length, view.size - at));
     if (done > 0) view.zero(at, done, options);
-    this.parts.zeroings.add();
+    this.parts.modifications.add();
     if (this.parts.through) view.flush();
     return done;
   }

@@ -6,7 +6,7 @@ import type { DataServer, Ino } from '../fuse/adapter.js';
 import { type ImagePlan, reopenImage } from '../image/open.js';
 import { libc } from '../lib/libc.js';
 import type { ViewSource } from '../tree/tree.js';
-import { Zeroings } from './measures.js';
+import { Modifications } from './measures.js';
 import { receiveNews } from './news.js';
 import { Views } from './views.js';
 
@@ -22,8 +22,8 @@ export interface DataJob {
   readonly writing: boolean;
   /** Every write is durable before it is answered. */
   readonly through: boolean;
-  /** Of `Zeroings`. */
-  readonly zeroings: SharedArrayBuffer;
+  /** Of `Modifications`. */
+  readonly modifications: SharedArrayBuffer;
 }
 
 /** The entry every worker thread calls (WorkerPlan.module). */
@@ -33,7 +33,7 @@ export async function openData(job: DataJob): Promise<DataServer> {
   return new Views({
     sources: job.sources,
     through: job.through,
-    zeroings: new Zeroings(job.zeroings),
+    modifications: new Modifications(job.modifications),
     ...(job.news === undefined ? {} : { update: receiveNews(job.news, job.sources) }),
     openImage: (index) => {
       const plan = job.plans[index];
