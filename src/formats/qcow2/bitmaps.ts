@@ -17,6 +17,8 @@ export interface BitmapEntry {
   /** Where its table lies. */
   readonly tableAt: number;
   readonly tableEntries: number;
+  /** Where its entry lies in the directory. */
+  readonly entryAt: number;
 }
 
 /** A range of the image file. */
@@ -98,6 +100,7 @@ function readEntry(directory: Buffer, at: number, name: string): { entry: Bitmap
     auto: fields.auto,
     tableAt: fields.tableAt,
     tableEntries: fields.tableEntries,
+    entryAt: at,
   };
   return { entry, end: at + roundUp(nameEnd - at, 8) };
 }

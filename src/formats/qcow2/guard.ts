@@ -1,8 +1,9 @@
 import type { Health } from '../../image/health.js';
 import type { Limits } from '../../image/limits.js';
 import { BitPages } from '../../lib/bits.js';
-import { corrupt } from '../../lib/errors.js';
+import { corrupt, ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
+import { bitmapRanges } from './bitmaps.js';
 import { entryOffset, L1_ENTRY_BYTES } from './layout.js';
 import type { LiveHeader } from './live-header.js';
 import type { RefcountBook } from './refcount-book.js';
@@ -81,8 +82,12 @@ export class Guard {
     add(header.snapshotsAt, snapshotTableBytes(snapshots));
     for (const { l1At, l1Entries } of snapshots) add(l1At, l1Entries * L1_ENTRY_BYTES);
     if (header.crypto !== undefined) add(header.crypto.at, header.crypto.bytes);
-    const { bitmaps } = header.extensions;
-    if (bitmaps !== undefined && header.bitmapsValid) add(bitmaps.at, bitmaps.bytes);
+    try {
+      for (const { at, bytes } of bitmapRanges(this.storage, header, this.limits)) add(at, bytes);
+    } catch (error) {
+      // A damaged bitmap is nothing to protect.
+      if (!(error instanceof ImgfsError)) throw error;
+    }
     return found;
   }
 }

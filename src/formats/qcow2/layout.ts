@@ -402,9 +402,16 @@ export function encodeRefcount(block: Buffer, n: number, bits: number, value: nu
   }
 }
 
-/** Only bit `bit` of `field`, if it is set. */
-export function onlyFeature(field: Features, bit: number): Features {
-  return { high: 0, low: (field.low & (1 << bit)) >>> 0 };
+/** What is left of `field` when only these bits may stay. All are below 32. */
+export function keptFeatures(field: Features, bits: readonly number[]): Features {
+  return { high: 0, low: bits.reduce((kept, bit) => kept | (field.low & (1 << bit)), 0) >>> 0 };
+}
+
+/** Where the flags of a bitmap's directory entry lie in it, and the flags with "in use" added. */
+export const BITMAP_FLAGS_AT = 12;
+
+export function inUseFlags(flags: number): number {
+  return (flags | 1) >>> 0;
 }
 
 // --- snapshot table and bitmap directory ---------------------------------------------------------------------------

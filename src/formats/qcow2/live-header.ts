@@ -4,6 +4,7 @@ import { readPadded, type Storage } from '../../storage/storage.js';
 import { STAMP, type Stamps } from './cells.js';
 import { type HeaderChanges, putHeaderChanges } from './encode.js';
 import { type Header, readHeader } from './header.js';
+import { AUTOCLEAR, hasFeature } from './layout.js';
 import { rewrite } from './rewrite.js';
 
 /** What a medium stores whole or not at all. All fields that change lie in the first one. */
@@ -54,7 +55,7 @@ export class LiveHeader {
     this.current = {
       ...this.current,
       ...fields,
-      ...(autoclear === undefined ? {} : { autoclear, bitmapsValid: false }),
+      ...(autoclear === undefined ? {} : { autoclear, bitmapsValid: hasFeature(autoclear, AUTOCLEAR.bitmaps) }),
     };
     this.stamps.bump(STAMP.header);
     this.stamps.bump(STAMP.any);

@@ -64,7 +64,10 @@ export class RefcountBook {
     return block === undefined ? 0 : decodeRefcount(block.bytes, cluster - index * this.perBlock, this.bits);
   }
 
-  /** How many clusters from `first` on, at most `count`, have a refcount of 0 (or any other, with `used`). */
+  /**
+   * How many clusters from `first` on, at most `count`, can be taken: have a refcount, and it is 0. With `used`, how
+   * many cannot; what no block counts is among those, as nothing could be noted of it.
+   */
   runLength(first: number, count: number, used = false): number {
     for (let n = 0; n < count; ) {
       const index = Math.floor((first + n) / this.perBlock);
@@ -72,7 +75,7 @@ export class RefcountBook {
       const from = first + n - index * this.perBlock;
       const entries = Math.min(this.perBlock - from, count - n);
       if (block === undefined) {
-        if (used) return n;
+        if (!used) return n;
         n += entries;
         continue;
       }
@@ -96,7 +99,7 @@ export class RefcountBook {
       // A count that is 0 already was damaged before; a leak is mended by check, a negative count never.
       if (count > 1) return count - 1;
       const last = freed.at(-1);
-      if (last !== undefined && last.first + last.count === cluster) last.count++;
+      if (count === 1 && last !== undefined && last.first + last.count === cluster) last.count++;
       else if (count === 1) freed.push({ first: cluster, count: 1 });
       return 0;
     });
@@ -152,6 +155,7 @@ export class RefcountBook {
       const until = Math.min(end, (index + 1) * this.perBlock);
       const block = this.block(index);
       if (block !== undefined) this.changeBlock(block, index * this.perBlock, cluster, until, to);
+      else if (to(0, cluster) > 0) throw new Error('no block counts a cluster that is reserved');
       cluster = until;
     }
   }

@@ -7,12 +7,13 @@ import type { HeaderChanges } from './encode.js';
 import { Frees } from './frees.js';
 import { Guard } from './guard.js';
 import type { Header } from './header.js';
-import { AUTOCLEAR, type EntryRules, onlyFeature } from './layout.js';
+import { AUTOCLEAR, type EntryRules, keptFeatures } from './layout.js';
 import { LiveHeader } from './live-header.js';
 import { rulesOf } from './lookup.js';
 import { Pending } from './pending.js';
 import { RefcountBook } from './refcount-book.js';
 import { Reserve } from './reserve.js';
+import { markBitmapsStale } from './stale-bitmaps.js';
 import { ActiveL1, L2Cache } from './tables.js';
 import { type Transaction, transact } from './transaction.js';
 
@@ -114,7 +115,8 @@ export class Volume {
   prepare(): void {
     if (this.ready) return;
     const { autoclear, clusterSize } = this.live.now;
-    const kept = onlyFeature(autoclear, AUTOCLEAR.dataFileRaw);
+    const stale = markBitmapsStale(this.storage, this.live.now, this.limits, this.health);
+    const kept = keptFeatures(autoclear, [AUTOCLEAR.dataFileRaw, ...(stale ? [AUTOCLEAR.bitmaps] : [])]);
     if (autoclear.high !== kept.high || autoclear.low !== kept.low) {
       this.live.change({ autoclear: kept }, this.health);
       this.health.barrier(this.storage);
