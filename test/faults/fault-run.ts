@@ -103,7 +103,7 @@ class FaultRun {
     const flushes = this.brokenFlushes;
     const step: Step = { operation, stamp, from: 0, to: 0 };
     const name = `operation ${stamp - 1} (${describeOperation(operation)})`;
-    if (!this.possible(operation)) return;
+    if (!possibleIn(this.shown, operation)) return;
     try {
       perform(image, operation, stamp);
     } catch (error) {
@@ -126,7 +126,10 @@ class FaultRun {
 
   /** What failed has happened, or not, or to a part of its range. Which of these is seen now must stay. */
   private failed(image: Image, step: Step): void {
-    this.kept = worldsDuring(this.kept, step);
+    // A snapshot whose making failed is in some of these worlds only; in the others nothing can have come of this.
+    const without = this.kept.filter((world) => !possibleIn(world, step.operation));
+    const within = this.kept.filter((world) => possibleIn(world, step.operation));
+    this.kept = [...without, ...worldsDuring(within, step)];
     const found = this.faults.suspended(() => readEverything(image));
     const verdict = judge(found, [this.shown, this.shown.after(step.operation, step.stamp)], true);
     if (verdict.kind !== 'good') {
@@ -151,14 +154,6 @@ class FaultRun {
     this.kept = [this.shown];
   }
 
-  /** A snapshot that could not be taken cannot be used; a disk that did not grow is not written there. */
-  private possible(operation: Operation): boolean {
-    const { size, snapshots } = this.shown;
-    if ('at' in operation) return operation.at + operation.length <= size;
-    if (operation.do === 'snapshot') return !snapshots.has(operation.name);
-    return !('name' in operation) || snapshots.has(operation.name);
-  }
-
   private get brokenFlushes(): number {
     return this.faults.failed.flush;
   }
@@ -169,4 +164,11 @@ class FaultRun {
     const exact = this.fault.effect !== 'io' && !this.flushFailed && this.brokenFlushes === 0 ? ['no-space'] : allowed;
     if (!exact.includes(error.reason)) this.wrong.push(`${what} failed as ${error.reason}: ${error.message}`);
   }
+}
+
+/** A snapshot that could not be taken cannot be used; a disk that did not grow is not written there. */
+function possibleIn({ size, snapshots }: World, operation: Operation): boolean {
+  if ('at' in operation) return operation.at + operation.length <= size;
+  if (operation.do === 'snapshot') return !snapshots.has(operation.name);
+  return !('name' in operation) || snapshots.has(operation.name);
 }

@@ -136,11 +136,13 @@ export class RefcountBook {
     return this.table;
   }
 
-  /** Everything must be read again, in every thread: the table was replaced. */
-  forget(): void {
-    this.table = undefined;
+  /** The header names another table now, which holds these words. Other threads read it. */
+  adopt(words: Uint32Array): void {
     this.blocks.clear();
+    this.table = words;
+    this.tableAt = this.live.now.refcountTableAt;
     this.bump(STAMP.refcountTable);
+    this.tableStamp = this.stamps.stamp(STAMP.refcountTable);
   }
 
   /** A whole block as the file holds it, or undefined for none. The book's own. */

@@ -1,5 +1,6 @@
 import { bigEndianBytes } from '../../lib/bits.js';
 import { ImgfsError } from '../../lib/errors.js';
+import type { HeaderChanges } from './encode.js';
 import { l1Claim } from './header.js';
 import { entryOffset, hasOffset, L1_ENTRY_BYTES, ownedHigh } from './layout.js';
 import { putSnapshotTable, withSize } from './snapshot-table.js';
@@ -11,14 +12,13 @@ import type { Volume } from './volume.js';
 /** An L1 table for a disk of `size` bytes; the size itself stays. Throws `limit`, `unsupported`. */
 export function growL1(volume: Volume, size: number): void {
   assertResizable(volume, size);
-  const { tableSpan, l1Entries, l1At } = volume.live.now;
+  const { tableSpan, l1Entries } = volume.live.now;
   const entries = Math.ceil(size / tableSpan);
   if (entries <= l1Entries) return;
   volume.change((change) => {
     const words = new Uint32Array(entries * 2);
     words.set(volume.l1.words);
-    change.addTable(l1At, l1Entries * L1_ENTRY_BYTES, -1);
-    return { l1At: change.put(bigEndianBytes(words)), l1Entries: entries };
+    return change.putL1(words);
   });
 }
 
@@ -56,8 +56,8 @@ function assertResizable(volume: Volume, size: number): void {
 }
 
 /** Drops every entry for clusters wholly behind the new end. */
-function shrink(volume: Volume, change: Transaction, size: number): { l1At: number; l1Entries: number } {
-  const { tableSpan, clusterSize, l1At, l1Entries } = volume.live.now;
+function shrink(volume: Volume, change: Transaction, size: number): HeaderChanges {
+  const { tableSpan, clusterSize } = volume.live.now;
   const words = volume.l1.words.slice();
   const keptClusters = Math.ceil(size / clusterSize);
   const perTable = tableSpan / clusterSize;
@@ -77,6 +77,5 @@ function shrink(volume: Volume, change: Transaction, size: number): { l1At: numb
     words[index * 2] = ownedHigh(place);
     words[index * 2 + 1] = place % 2 ** 32;
   }
-  change.addTable(l1At, l1Entries * L1_ENTRY_BYTES, -1);
-  return { l1At: change.put(bigEndianBytes(words)), l1Entries };
+  return change.putL1(words);
 }

@@ -1,5 +1,4 @@
 import type { Health } from '../../image/health.js';
-import { ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
 
 /** Bytes of a table in use that are to be replaced. Whole sectors, so that half a write never cuts an entry. */
@@ -12,7 +11,7 @@ export interface Rewrite {
 
 /**
  * Replaces part of a table. When the host fails in the middle, the old bytes are put back, so that what the caller
- * keeps in memory stays true; when the file holds neither one nor the other in the end, the image is damaged.
+ * keeps in memory stays true; where even that fails, it is done before anything else is changed.
  */
 export function rewrite(storage: Storage, { at, bytes, old }: Rewrite, health: Health): void {
   health.assertSound();
@@ -24,9 +23,7 @@ export function rewrite(storage: Storage, { at, bytes, old }: Rewrite, health: H
     } catch {
       // What counts is what the file holds now, which is asked next.
     }
-    if (!holds(storage, at, old)) {
-      health.damage(new ImgfsError('io', `${storage.name}: a table was left half written`, { cause: error }));
-    }
+    if (!holds(storage, at, old)) health.owe({ storage, at, bytes: Uint8Array.from(old) }, error);
     throw error;
   }
 }

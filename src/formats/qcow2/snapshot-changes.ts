@@ -20,26 +20,37 @@ export class SnapshotChanges implements SnapshotWriter {
   create(name: Uint8Array, at: { readonly seconds: number; readonly nanoseconds: number }): Snapshot {
     const { volume } = this;
     this.assertPossible(name);
+    let made: Snapshot | undefined;
     this.change((change, all) => {
-      const { size, l1Entries, l1At } = volume.live.now;
+      const { size, l1Entries } = volume.live.now;
       if (all.length >= Math.min(MAX.snapshots, volume.limits.snapshots)) {
         throw new ImgfsError('limit', `${volume.storage.name}: ${all.length} snapshots are all it can have`);
       }
       const l1 = shareTables(volume, change);
+      const id = nextId(all);
       const entry = encodeSnapshot({
         l1At: change.put(bigEndianBytes(l1)),
         l1Entries,
-        id: Buffer.from(nextId(all)),
+        id: Buffer.from(id),
         name,
         ...at,
         vmStateSize: 0,
         extra: encodeSnapshotExtra(0, size),
       });
-      change.addTable(l1At, l1Entries * L1_ENTRY_BYTES, -1);
+      made = {
+        id,
+        nameBytes: Uint8Array.from(name),
+        name: Buffer.from(name).toString('utf8'),
+        ...at,
+        vmClockNanoseconds: 0n,
+        vmStateSize: 0,
+        diskSize: size,
+      };
       const table = putSnapshotTable(volume, change, [...all.map(({ stored }) => stored), entry]);
-      return { ...table, l1At: change.put(bigEndianBytes(l1)) };
+      return { ...table, ...change.putL1(l1) };
     });
-    return readSnapshots(volume.storage, volume.live.now, volume.limits).at(-1)!.snapshot;
+    if (made === undefined) throw new Error('the snapshot was not made');
+    return made;
   }
 
   delete(id: string): void {
@@ -52,7 +63,7 @@ export class SnapshotChanges implements SnapshotWriter {
       const table = putSnapshotTable(volume, change, entries);
       const l1 = volume.l1.words.slice();
       settleFlags(volume, change, l1);
-      return { ...table, ...this.replaceL1(change, l1) };
+      return { ...table, ...change.putL1(l1) };
     });
   }
 
@@ -72,7 +83,7 @@ export class SnapshotChanges implements SnapshotWriter {
       countTree(volume, change, l1, 1);
       countTree(volume, change, volume.l1.words, -1);
       settleFlags(volume, change, l1);
-      return { ...this.replaceL1(change, l1), size };
+      return { ...change.putL1(l1), size };
     });
   }
 
@@ -91,12 +102,6 @@ export class SnapshotChanges implements SnapshotWriter {
     volume.catchUp();
     volume.prepare();
     volume.change((change) => make(change, readSnapshots(volume.storage, volume.live.now, volume.limits)));
-  }
-
-  private replaceL1(change: Transaction, words: Uint32Array): HeaderChanges {
-    const { l1At, l1Entries } = this.volume.live.now;
-    change.addTable(l1At, l1Entries * L1_ENTRY_BYTES, -1);
-    return { l1At: change.put(bigEndianBytes(words)), l1Entries: words.length / 2 };
   }
 
   private l1Of({ l1At, l1Entries }: StoredSnapshot): Uint32Array {

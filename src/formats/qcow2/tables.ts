@@ -56,6 +56,15 @@ export class ActiveL1 implements L1 {
     return true;
   }
 
+  /** The header names another table now, which holds these words. Other threads read it. */
+  adopt(words: Uint32Array, header: Header): void {
+    this.words = words;
+    this.at = header.l1At;
+    this.stamps.bump(STAMP.l1);
+    this.stamps.bump(STAMP.any);
+    this.stamp = this.stamps.stamp(STAMP.l1);
+  }
+
   /** Writes one entry through. */
   set(index: number, high: number, low: number, health: Health): void {
     writeWords(this.storage, this.at, this.words, index * 2, Uint32Array.of(high, low), health);

@@ -5,11 +5,11 @@ import type { Storage } from '../../storage/storage.js';
 import { CELL } from './cells.js';
 import type { HeaderChanges } from './encode.js';
 import type { Guard } from './guard.js';
-import { decodeRefcount, encodeRefcount, MAX, REFCOUNT_TABLE_ENTRY_BYTES } from './layout.js';
+import { decodeRefcount, encodeRefcount, L1_ENTRY_BYTES, MAX, REFCOUNT_TABLE_ENTRY_BYTES } from './layout.js';
 import type { LiveHeader } from './live-header.js';
 import { punch } from './punch.js';
 import { type ClusterRun, type RefcountBook, runsOf } from './refcount-book.js';
-import type { L2Cache } from './tables.js';
+import type { ActiveL1, L2Cache } from './tables.js';
 
 /** What a change of an image's structure needs of it. */
 export interface Changing {
@@ -17,6 +17,7 @@ export interface Changing {
   readonly live: LiveHeader;
   readonly refcounts: RefcountBook;
   readonly guard: Guard;
+  readonly l1: ActiveL1;
   readonly l2: L2Cache;
   readonly cells: Float64Array;
   readonly health: Health;
@@ -61,6 +62,7 @@ export class Transaction {
   /** Clusters whose count reached 0 on the way. */
   private readonly dropped: number[] = [];
   private readonly most: number;
+  private l1: Uint32Array | undefined;
 
   constructor(
     private readonly parts: Changing,
@@ -94,6 +96,14 @@ export class Transaction {
     this.parts.storage.write(whole, at);
     for (let table = at; table < at + whole.length; table += clusterSize) this.parts.l2.forget(table, clusterSize);
     return at;
+  }
+
+  /** Puts a new active L1 table and gives up the old one. Returns what the header must say then. */
+  putL1(words: Uint32Array): HeaderChanges {
+    const { l1At, l1Entries } = this.parts.live.now;
+    this.addTable(l1At, l1Entries * L1_ENTRY_BYTES, -1);
+    this.l1 = words;
+    return { l1At: this.put(bigEndianBytes(words)), l1Entries: words.length / 2 };
   }
 
   count(cluster: number): number {
@@ -149,7 +159,9 @@ export class Transaction {
       refcountTableBytes: table.count * clusterSize,
     };
     live.change({ ...changes, ...refcountTable }, health);
-    refcounts.forget();
+    // From here on the new state is what the file says: nothing may be left to be read that could fail.
+    refcounts.adopt(words);
+    if (this.l1 !== undefined) this.parts.l1.adopt(this.l1, live.now);
     guard.forget();
     health.barrier(storage);
     const lowest = this.dropped.reduce((least, cluster) => Math.min(least, cluster), Number.POSITIVE_INFINITY);

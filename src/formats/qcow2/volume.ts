@@ -98,7 +98,6 @@ export class Volume {
   change(make: (change: Transaction) => HeaderChanges): void {
     this.settle();
     transact(this, make);
-    this.learn(this.stamps.stamp(STAMP.any));
   }
 
   /** Nothing is pending, waiting or reserved, and all is durable: the refcounts are exact. */
