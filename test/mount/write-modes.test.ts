@@ -215,7 +215,7 @@ describe('a mount that writes', () => {
       expect(stderr).to.include('unknown cache mode "fast"');
     });
 
-    it('and -o writeback_cache keeps and sends all', () => {
+    it('and -o writeback_cache keeps and sends all, ended by a signal', async () => {
       const file = image();
       const { at } = mounted('-o', 'writeback_cache', file);
       const bytes = new Random().bytes(2 * MIB + 12_345);
@@ -224,7 +224,9 @@ describe('a mount that writes', () => {
         fs.writeSync(fd, bytes, from, Math.min(1000, bytes.length - from), from);
       fs.fsyncSync(fd);
       fs.closeSync(fd);
-      end(at);
+      const { pid } = here.record(at);
+      process.kill(pid, 'SIGTERM');
+      await eventually('it has ended', () => !fs.existsSync(`/proc/${pid}`));
       expect(qemuBytes(file, '-f', 'qcow2').subarray(0, bytes.length).equals(bytes)).to.equal(true);
     });
   });

@@ -56,7 +56,7 @@ async function attach(request: MountRequest, served: Served): Promise<Session> {
   }
   const device = deviceOf(request.mountpoint);
   if (device !== undefined) raiseReadahead(device);
-  return new KernelSession(request.mountpoint, device, fd, crew);
+  return new KernelSession(request.mountpoint, device, request.writebackCache, fd, crew);
 }
 
 /**

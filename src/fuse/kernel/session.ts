@@ -23,6 +23,7 @@ export class KernelSession implements Session {
   constructor(
     private readonly mountpoint: string,
     private readonly device: string | undefined,
+    private readonly writebackCache: boolean,
     fd: number,
     crew: Crew,
   ) {
@@ -41,7 +42,7 @@ export class KernelSession implements Session {
         });
       }
     }
-    await unmount(this.mountpoint, options);
+    await unmount(this.mountpoint, { ...options, elsewhere: this.writebackCache });
   }
 
   /**
