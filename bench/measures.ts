@@ -1,129 +1,139 @@
-/** What is measured, each by a tool people have: fio, dd, cat. Larger is better unless said otherwise. */
-import { execFileSync } from 'node:child_process';
+/** What is measured. Each measure is one short run on one server; the runner alternates and repeats. */
 import fs from 'node:fs';
-import type { Server } from './servers.js';
-
-/** Seconds that fio measures for. */
-const FIO_SECONDS = 2;
-
-export interface Images {
-  readonly plain: string;
-  readonly zlib: string;
-  readonly zstd: string;
-  /** The same disk as a raw file. */
-  readonly raw: string;
-  readonly bytes: number;
-}
-
-/** One cell of one round. */
-export type Sample = number;
+import type { ImageName } from './images.js';
+import type { Serving } from './servers.js';
+import { run } from './workplace.js';
 
 export interface Measure {
   readonly id: string;
-  readonly name: string;
-  readonly unit: string;
-  readonly smallerIsBetter?: true;
-  /** The factor by which imgfs is expected to be better than qemu-storage-daemon. */
+  readonly title: string;
+  readonly unit: 'MB/s' | 'IOPS' | 'ms' | 'MiB';
+  readonly better: 'more' | 'less';
+  readonly image: ImageName;
+  /** What the comparison with qemu-storage-daemon should come to; undefined where nothing was promised. */
   readonly expected?: number;
-  readonly image: Exclude<keyof Images, 'raw' | 'bytes'>;
-  run(server: Server, image: string, images: Images, home: string): Promise<Sample>;
+  /** The server is started anew for each run: what is measured is the start, or what it has become since. */
+  readonly fresh?: true;
+  /** The value; undefined where the server has no such thing. */
+  once(serving: Serving): Promise<number | undefined>;
 }
 
-/** A measure of a server that is up: it is started before and stopped after, neither of them timed. */
-function ofFile(
-  measure: Omit<Measure, 'run' | 'image'> & { readonly image?: Measure['image'] },
-  sample: (file: string, images: Images, pid: number | undefined) => Sample,
-): Measure {
-  return {
-    image: 'plain',
-    ...measure,
-    async run(server, image, images, home) {
-      const serving = await server.start(image, home, images.raw);
-      try {
-        return sample(serving.file, images, serving.pid);
-      } finally {
-        await serving.stop();
-      }
-    },
-  };
+const FIO_RUNTIME_MS = 700;
+
+/** The view's pages leave the cache, the image's stay. Of the raw file they are the same pages: it is always warm. */
+async function coolDown(serving: Serving): Promise<void> {
+  if (serving.pid !== undefined) await run('dd', [`if=${serving.view}`, 'iflag=nocache', 'count=0', 'status=none']);
+}
+
+async function sequential(serving: Serving): Promise<number> {
+  await coolDown(serving);
+  const { stderr } = await run('dd', [`if=${serving.view}`, 'of=/dev/null', 'bs=1M']);
+  const seconds = Number(/copied, ([\d.e-]+) s/.exec(stderr)?.[1]);
+  return serving.image.size / seconds / 1e6;
 }
 
 interface FioReport {
-  readonly jobs: readonly { readonly read: { readonly bw_bytes: number; readonly iops: number } }[];
+  readonly jobs: readonly { readonly read: { readonly iops: number; readonly bw_bytes: number } }[];
 }
 
-function fio(file: string, ...options: readonly string[]): { readonly bytes: number; readonly iops: number } {
-  const common = [
+async function fio(serving: Serving, ...options: readonly string[]): Promise<{ iops: number; megabytes: number }> {
+  const { stdout } = await run('fio', [
     '--name=bench',
-    `--filename=${file}`,
-    '--direct=1',
-    '--readonly',
+    `--filename=${serving.view}`,
+    `--size=${serving.image.size}`,
+    `--runtime=${FIO_RUNTIME_MS}ms`,
     '--time_based',
-    '--group_reporting',
-  ];
-  const args = [...common, `--runtime=${FIO_SECONDS}`, '--output-format=json', ...options];
-  const report = JSON.parse(execFileSync('fio', args, { encoding: 'utf8' })) as FioReport;
-  const read = report.jobs[0]?.read;
-  if (read === undefined) throw new Error('fio reported nothing');
-  return { bytes: read.bw_bytes, iops: read.iops };
+    '--readonly',
+    '--direct=1',
+    '--invalidate=0',
+    '--output-format=json',
+    ...options,
+  ]);
+  const { read } = (JSON.parse(stdout) as FioReport).jobs[0]!;
+  return { iops: read.iops, megabytes: read.bw_bytes / 1e6 };
 }
 
-/** The image stays warm, the view's own pages do not: each server begins with nothing of its own cached. */
-function sequential(file: string, image: string, bytes: number): number {
-  fs.writeFileSync('/proc/sys/vm/drop_caches', '1');
-  execFileSync('cat', [image], { stdio: ['ignore', 'ignore', 'ignore'], maxBuffer: 1 << 30 });
-  const start = performance.now();
-  execFileSync('dd', [`if=${file}`, 'of=/dev/null', 'bs=1M'], { stdio: 'ignore' });
-  return bytes / ((performance.now() - start) / 1000);
+/** Proportional share of every page: what the machine would have back were the process gone. */
+function memoryOf(serving: Serving): number | undefined {
+  if (serving.pid === undefined) return undefined;
+  const rollup = fs.readFileSync(`/proc/${serving.pid}/smaps_rollup`, 'utf8');
+  return Number(/^Pss:\s+(\d+)/m.exec(rollup)?.[1]) / 1024;
 }
 
-/** Proportional memory of a process after it has served 256 MiB, in MiB. */
-function memoryAfterUse(file: string, pid: number | undefined): number {
-  execFileSync('dd', [`if=${file}`, 'of=/dev/null', 'bs=1M', 'count=256', 'iflag=direct'], { stdio: 'ignore' });
-  if (pid === undefined) return 0;
-  const rollup = fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-  return Number(/^Pss:\s+([0-9]+) kB/m.exec(rollup)?.[1] ?? 0) / 1024;
-}
-
-async function firstByte(server: Server, image: string, images: Images, home: string): Promise<number> {
-  const start = performance.now();
-  const serving = await server.start(image, home, images.raw);
-  const fd = fs.openSync(serving.file, 'r');
-  fs.readSync(fd, Buffer.alloc(512), 0, 512, 0);
-  const taken = performance.now() - start;
-  fs.closeSync(fd);
-  await serving.stop();
-  return taken;
-}
+const memory = { unit: 'MiB', better: 'less', image: 'plain', fresh: true } as const;
 
 export const MEASURES: readonly Measure[] = [
-  ofFile({ id: 'direct-1m', name: 'direct 1 MiB read', unit: 'MB/s', expected: 3 }, (file) => {
-    return fio(file, '--rw=read', '--bs=1M', '--ioengine=psync').bytes / 1e6;
-  }),
-  ofFile({ id: 'sequential', name: 'buffered sequential read', unit: 'MB/s', expected: 2.5 }, (file, images) => {
-    return sequential(file, images.plain, images.bytes) / 1e6;
-  }),
-  ofFile({ id: 'random-qd1', name: '4 KiB random read, depth 1', unit: 'IOPS', expected: 2 }, (file) => {
-    return fio(file, '--rw=randread', '--bs=4k', '--ioengine=psync').iops;
-  }),
-  ofFile({ id: 'random-qd16', name: '4 KiB random read, depth 16', unit: 'IOPS', expected: 2 }, (file) => {
-    return fio(file, '--rw=randread', '--bs=4k', '--ioengine=libaio', '--iodepth=16').iops;
-  }),
-  ofFile({ id: 'zlib', name: 'zlib sequential read', unit: 'MB/s', expected: 1, image: 'zlib' }, (file, images) => {
-    return sequential(file, images.zlib, images.bytes) / 1e6;
-  }),
-  ofFile({ id: 'zstd', name: 'zstd sequential read', unit: 'MB/s', expected: 1, image: 'zstd' }, (file, images) => {
-    return sequential(file, images.zstd, images.bytes) / 1e6;
-  }),
+  {
+    id: 'buffered',
+    title: 'sequential read, buffered',
+    unit: 'MB/s',
+    better: 'more',
+    image: 'plain',
+    expected: 2.5,
+    once: sequential,
+  },
+  {
+    id: 'direct-1m',
+    title: '1 MiB reads, O_DIRECT',
+    unit: 'MB/s',
+    better: 'more',
+    image: 'plain',
+    expected: 3,
+    once: async (serving) => (await fio(serving, '--rw=read', '--bs=1M', '--ioengine=psync')).megabytes,
+  },
+  {
+    id: 'random-qd1',
+    title: '4 KiB random, O_DIRECT, depth 1',
+    unit: 'IOPS',
+    better: 'more',
+    image: 'plain',
+    expected: 2,
+    once: async (serving) => (await fio(serving, '--rw=randread', '--bs=4k', '--ioengine=psync')).iops,
+  },
+  {
+    id: 'random-qd16',
+    title: '4 KiB random, O_DIRECT, depth 16',
+    unit: 'IOPS',
+    better: 'more',
+    image: 'plain',
+    expected: 2,
+    once: async (serving) => (await fio(serving, '--rw=randread', '--bs=4k', '--ioengine=libaio', '--iodepth=16')).iops,
+  },
+  {
+    id: 'zlib',
+    title: 'sequential read, zlib clusters',
+    unit: 'MB/s',
+    better: 'more',
+    image: 'zlib',
+    expected: 1,
+    once: sequential,
+  },
+  {
+    id: 'zstd',
+    title: 'sequential read, zstd clusters',
+    unit: 'MB/s',
+    better: 'more',
+    image: 'zstd',
+    expected: 1,
+    once: sequential,
+  },
   {
     id: 'first-byte',
-    name: 'command to first byte',
+    title: 'command to first byte',
     unit: 'ms',
-    smallerIsBetter: true,
+    better: 'less',
     image: 'plain',
-    run: firstByte,
+    fresh: true,
+    once: async (serving) => (serving.pid === undefined ? undefined : serving.firstByteMs),
   },
-  ofFile({ id: 'memory', name: 'memory after 256 MiB', unit: 'MiB', smallerIsBetter: true }, (file, _images, pid) => {
-    return memoryAfterUse(file, pid);
-  }),
+  { id: 'memory-idle', title: 'memory (PSS), idle', ...memory, once: async (serving) => memoryOf(serving) },
+  {
+    id: 'memory-used',
+    title: 'memory (PSS), after reading all',
+    ...memory,
+    once: async (serving) => {
+      await sequential(serving);
+      return memoryOf(serving);
+    },
+  },
 ];

@@ -1,102 +1,157 @@
 /**
- * `make bench`: imgfs beside qemu-storage-daemon's FUSE export, beside fuse-native, and beside a plain file as the
- * limit. Servers alternate within each round, and the medians of all rounds are shown: machines are noisy.
+ * `make bench`: imgfs beside its fuse-native adapter, qemu-storage-daemon's FUSE export and a plain raw file, all on
+ * the same images. Servers alternate within each round, so that what else the machine does meets all of them.
  *
- * IMGFS_BENCH=id,id chooses measures, IMGFS_BENCH_ROUNDS their number, IMGFS_BENCH_JSON=FILE keeps every sample.
+ * IMGFS_BENCH=buffered,zlib runs only these measures; IMGFS_BENCH_ROUNDS sets the rounds, IMGFS_BENCH_JSON names a file
+ * for the results, IMGFS_BENCH_DIR the place for the images (4 GiB).
  */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { type Images, MEASURES, type Measure } from './measures.js';
-import { SERVERS } from './servers.js';
+import { type BenchImages, buildImages, type ImageName } from './images.js';
+import { MEASURES, type Measure } from './measures.js';
+import { json, type Outcome, table } from './report.js';
+import { SERVERS, type Server, type Serving, start } from './servers.js';
+import { cleanUp, cleanUpOnSignals, installed, workplace } from './workplace.js';
 
-const DISK = 512 * 1024 * 1024;
+const ROUNDS = Number(process.env.IMGFS_BENCH_ROUNDS ?? 7);
 
-/** Text as compressible as an installed system: words, numbers and a share of noise. */
-function fillRaw(file: string): void {
-  const fd = fs.openSync(file, 'w');
-  let state = 12345;
-  const next = (): number => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-    return state;
-  };
-  const block = Buffer.alloc(1024 * 1024);
-  for (let at = 0; at < DISK; at += block.length) {
-    for (let n = 0; n < block.length; n += 4) block.writeUInt32LE(n % 16 < 6 ? next() : (at + n) % 4096, n);
-    fs.writeSync(fd, block);
+/** What must be there before anything can be compared, as the line that tells what to do; undefined when all is. */
+function obstacle(): string | undefined {
+  if (process.getuid?.() !== 0) return 'run it as root: sudo make bench';
+  const packages = { 'qemu-img': 'qemu-utils', 'qemu-storage-daemon': 'qemu-system-common', fio: 'fio' };
+  const missing = Object.entries(packages).filter(([program]) => !installed(program));
+  if (missing.length === 0) return undefined;
+  return `needs ${missing.map(([program]) => program).join(', ')}: apt-get install -y ${missing.map(([, name]) => name).join(' ')}`;
+}
+
+function wanted(): readonly Measure[] {
+  const ids = process.env.IMGFS_BENCH?.split(',').filter((id) => id !== '');
+  const unknown = ids?.find((id) => !MEASURES.some((measure) => measure.id === id));
+  if (unknown !== undefined) {
+    throw new Error(`no measure is called ${unknown}: there are ${MEASURES.map(({ id }) => id).join(', ')}`);
   }
-  fs.closeSync(fd);
+  return MEASURES.filter(({ id }) => ids === undefined || ids.length === 0 || ids.includes(id));
 }
 
-function makeImages(home: string): Images {
-  const at = (name: string): string => path.join(home, name);
-  const images = { plain: at('plain.qcow2'), zlib: at('zlib.qcow2'), zstd: at('zstd.qcow2'), raw: at('disk.raw') };
-  fillRaw(images.raw);
-  const convert = (...options: readonly string[]): void => {
-    execFileSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', ...options], { stdio: 'ignore' });
-  };
-  convert(images.raw, images.plain);
-  convert('-c', images.raw, images.zlib);
-  convert('-c', '-o', 'compression_type=zstd', images.raw, images.zstd);
-  return { ...images, bytes: DISK };
+/** Starts servers when they are first needed; those of one image serve all measures on it. */
+class Field {
+  private readonly serving = new Map<string, Serving>();
+  private count = 0;
+
+  constructor(
+    private readonly directory: string,
+    private readonly images: BenchImages,
+  ) {}
+
+  async start(server: Server, image: ImageName): Promise<Serving> {
+    this.count += 1;
+    return await start(server, this.images[image], path.join(this.directory, `view-${this.count}`));
+  }
+
+  async once(server: Server, measure: Measure): Promise<number | undefined> {
+    if (measure.fresh === true) {
+      const fresh = await this.start(server, measure.image);
+      try {
+        return await measure.once(fresh);
+      } finally {
+        await fresh.stop();
+      }
+    }
+    const key = `${server.name} ${measure.image}`;
+    const serving = this.serving.get(key) ?? (await this.start(server, measure.image));
+    this.serving.set(key, serving);
+    return await measure.once(serving);
+  }
+
+  async stopAll(): Promise<void> {
+    for (const serving of this.serving.values()) await serving.stop();
+    this.serving.clear();
+  }
 }
 
-function median(samples: readonly number[]): number {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}
-
-function shown(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
-}
-
-/** One row: each server's median with its range, and how much better the first is than the second. */
-function row(measure: Measure, samples: readonly (readonly number[])[]): string {
-  const medians = samples.map(median);
-  const cells = samples.map(
-    (all, n) => `${shown(medians[n]!)} (${shown(Math.min(...all))}-${shown(Math.max(...all))})`,
-  );
-  const [ours = 0, theirs = 0] = medians;
-  const factor = measure.smallerIsBetter === true ? theirs / ours : ours / theirs;
-  const expected = measure.expected === undefined ? '' : `${measure.expected}x`;
-  return `| ${[`${measure.name}, ${measure.unit}`, ...cells, `${factor.toFixed(2)}x`, expected].join(' | ')} |`;
-}
-
-const missing = ['qemu-img', 'qemu-storage-daemon', 'fio'].filter((tool) => spawnSync(tool, ['--version']).error);
-if (missing.length > 0 || process.getuid?.() !== 0) {
-  console.error(`bench: needs root, and ${missing.join(', ') || 'nothing else'} installed`);
-  process.exit(1);
-}
-const wanted = process.env.IMGFS_BENCH?.split(',');
-const rounds = Number(process.env.IMGFS_BENCH_ROUNDS ?? 5);
-const home = fs.mkdtempSync(path.join(os.tmpdir(), 'imgfs-bench-'));
-process.on('SIGINT', () => process.exit(130));
-process.on('exit', () => {
-  for (const name of fs.readdirSync(home))
-    spawnSync('umount', ['-l', path.join(home, name, 'mnt')], { stdio: 'ignore' });
-  fs.rmSync(home, { recursive: true, force: true });
-});
-
-const images = makeImages(home);
-const kept: Record<string, unknown> = {};
-console.log(
-  `\n| ${['measure: median (range)', ...SERVERS.map((server) => server.name), 'imgfs : qsd', 'expected'].join(' | ')} |`,
-);
-console.log(`|${' --- |'.repeat(SERVERS.length + 3)}`);
-for (const measure of MEASURES.filter(({ id }) => wanted === undefined || wanted.includes(id))) {
-  const samples: number[][] = SERVERS.map(() => []);
-  for (let round = 0; round < rounds; round++) {
-    for (const [n, server] of SERVERS.entries()) {
-      samples[n]!.push(await measure.run(server, images[measure.image], images, path.join(home, `server-${n}`)));
+/** One uncounted round first, for the just-in-time compilers and the caches; who begins changes every round. */
+async function alternate(field: Field, servers: readonly Server[], measure: Measure): Promise<Outcome> {
+  const values = new Map<string, number[]>(servers.map(({ name }) => [name, []]));
+  for (let round = 0; round <= ROUNDS; round++) {
+    for (let turn = 0; turn < servers.length; turn++) {
+      const server = servers[(round + turn) % servers.length]!;
+      const value = await field.once(server, measure);
+      if (value !== undefined && round > 0) values.get(server.name)?.push(value);
     }
   }
-  kept[measure.id] = Object.fromEntries(SERVERS.map((server, n) => [server.name, samples[n]]));
-  console.log(row(measure, samples));
+  return { measure, values };
 }
-console.log(
-  `\nmedians of ${rounds} alternating rounds; ${os.cpus().length} cores, Linux ${os.release()}, Node ${process.version}`,
-);
-const keep = process.env.IMGFS_BENCH_JSON;
-if (keep !== undefined) fs.writeFileSync(keep, `${JSON.stringify(kept, undefined, 2)}\n`);
+
+/** Without the servers that cannot run here. */
+async function usable(field: Field): Promise<readonly Server[]> {
+  const found: Server[] = [];
+  for (const server of SERVERS) {
+    try {
+      await (await field.start(server, 'plain')).stop();
+      found.push(server);
+    } catch (error) {
+      console.log(`without ${server.name}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  return found;
+}
+
+function machine(directory: string): Readonly<Record<string, string>> {
+  const qemu = spawnSync('qemu-storage-daemon', ['--version'], { encoding: 'utf8' }).stdout.split('\n')[0] ?? '';
+  return {
+    cpus: `${os.cpus().length} x ${os.cpus()[0]?.model ?? 'unknown'}`,
+    kernel: os.release(),
+    node: process.version,
+    qemu: qemu.replace('qemu-storage-daemon version ', ''),
+    images: path.dirname(directory),
+    rounds: String(ROUNDS),
+    date: new Date().toISOString(),
+  };
+}
+
+async function main(): Promise<void> {
+  const measures = wanted();
+  const directory = workplace();
+  console.log('building the images');
+  const field = new Field(directory, await buildImages(directory));
+  const servers = await usable(field);
+  const outcomes: Outcome[] = [];
+  for (const measure of measures) {
+    console.log(`${measure.id}: ${measure.title}`);
+    outcomes.push(await alternate(field, servers, measure));
+  }
+  await field.stopAll();
+  const about = machine(directory);
+  console.log(
+    `\n${Object.entries(about)
+      .map(([key, value]) => `${key}: ${value}`)
+      .join('\n')}\n`,
+  );
+  console.log(
+    table(
+      outcomes,
+      servers.map(({ name }) => name),
+    ),
+  );
+  console.log('\nmedian (min..max); imgfs : qsd is how many times better imgfs is, the median of the rounds');
+  const file = process.env.IMGFS_BENCH_JSON;
+  if (file !== undefined) fs.writeFileSync(file, json(about, outcomes));
+}
+
+const needed = obstacle();
+if (needed !== undefined) {
+  console.error(`make bench ${needed}`);
+  process.exitCode = 1;
+} else {
+  cleanUpOnSignals();
+  try {
+    await main();
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  } finally {
+    cleanUp();
+  }
+}
