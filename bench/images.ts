@@ -45,13 +45,13 @@ export async function buildImages(directory: string): Promise<BenchImages> {
 function writeDisk(file: string, size: number): void {
   const random = generator();
   const words = Array.from({ length: 8192 }, () => {
-    return Buffer.from(Array.from({ length: 3 + (random() % 10) }, () => random() & 0xff));
+    return Buffer.from(Array.from({ length: 4 + (random() % 28) }, () => random() & 0xff));
   });
   const fd = fs.openSync(file, 'w');
   const block = Buffer.alloc(MIB);
   for (let at = 0; at < size; at += MIB) {
     for (let end = 0; end < MIB; ) {
-      const common = random() & 1 ? 128 : words.length;
+      const common = random() % 8 === 0 ? words.length : 64;
       end += words[random() % common]!.copy(block, end);
     }
     fs.writeSync(fd, block, 0, MIB, at);

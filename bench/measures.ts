@@ -53,11 +53,11 @@ async function fio(serving: Serving, ...options: readonly string[]): Promise<{ i
   return { iops: read.iops, megabytes: read.bw_bytes / 1e6 };
 }
 
-/** Proportional share of every page: what the machine would have back were the process gone. */
+/** Resident memory: a program's own text counts in full, so it does not depend on what else runs. */
 function memoryOf(serving: Serving): number | undefined {
   if (serving.pid === undefined) return undefined;
-  const rollup = fs.readFileSync(`/proc/${serving.pid}/smaps_rollup`, 'utf8');
-  return Number(/^Pss:\s+(\d+)/m.exec(rollup)?.[1]) / 1024;
+  const status = fs.readFileSync(`/proc/${serving.pid}/status`, 'utf8');
+  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
 }
 
 const memory = { unit: 'MiB', better: 'less', image: 'plain', fresh: true } as const;
@@ -126,10 +126,10 @@ export const MEASURES: readonly Measure[] = [
     fresh: true,
     once: async (serving) => (serving.pid === undefined ? undefined : serving.firstByteMs),
   },
-  { id: 'memory-idle', title: 'memory (PSS), idle', ...memory, once: async (serving) => memoryOf(serving) },
+  { id: 'memory-idle', title: 'memory (RSS), idle', ...memory, once: async (serving) => memoryOf(serving) },
   {
     id: 'memory-used',
-    title: 'memory (PSS), after reading all',
+    title: 'memory (RSS), after reading all',
     ...memory,
     once: async (serving) => {
       await sequential(serving);
