@@ -64,7 +64,7 @@ function start(logFile: string): ChildProcess {
   const log = fs.openSync(logFile, 'wx', 0o600);
   const entry = fileURLToPath(new URL('./background-main.js', import.meta.url));
   try {
-    return spawn(process.execPath, ['--enable-source-maps', entry], {
+    return spawn(process.execPath, [entry], {
       detached: true,
       stdio: ['pipe', log, log, 'pipe'],
     });
