@@ -104,8 +104,6 @@ export class BitPages {
 
 /** Big-endian bytes of 32-bit numbers: the way back from `bigEndianWords`, into memory of their own. */
 export function bigEndianBytes(words: Uint32Array): Buffer {
-  const bytes = Buffer.from(
-    Uint8Array.from(asBuffer(new Uint8Array(words.buffer, words.byteOffset, words.byteLength))).buffer,
-  );
+  const bytes = Buffer.from(words.slice().buffer);
   return LITTLE_ENDIAN_HOST ? bytes.swap32() : bytes;
 }

@@ -42,7 +42,7 @@ export class HostCopy {
   /** What QEMU reads: the disk, or one snapshot of it, which it cuts or fills to the size of the disk. */
   read(image: string, format: string, snapshot?: string): Buffer {
     const target = path.join(this.directory, 'converted');
-    const which = snapshot === undefined ? [] : ['-l', `snapshot.name=${snapshot}`];
+    const which = snapshot === undefined ? [] : ['-l', `snapshot.name=${snapshot.replaceAll(',', ',,')}`];
     const { code, output } = this.qemuImg('convert', '-f', format, ...which, '-O', 'raw', image, target);
     if (code !== 0) throw new Error(`qemu-img cannot read it: ${output}`);
     try {

@@ -20,11 +20,8 @@ import { Qcow2Writer } from './writer.js';
  * returned is closed again, and `storage` stays the caller's.
  */
 export function openImage(storage: Storage, context: OpenContext): Image {
-  const header = readHeader(storage, context.limits);
-  if (context.writable) assertWritable(storage, header);
-  const data = header.external ? openDataFile(storage, header, context) : storage;
+  const { header, volume } = openVolume(storage, context);
   try {
-    const volume = new Volume(storage, data, header, context);
     const parts = new Parts(volume);
     const backing = header.backing && context.openImage({ role: 'backing', format: undefined, ...header.backing });
     if (context.writable) volume.backingSize = backing?.size ?? 0;
@@ -32,8 +29,27 @@ export function openImage(storage: Storage, context: OpenContext): Image {
     const writing = context.writable ? { writer: new Qcow2Writer(volume), health: volume.health } : undefined;
     return new MappedImage({ layer: parts.active(), backing, snapshots: new Snapshots(parts), writing, unpackedBytes });
   } catch (error) {
-    if (data !== storage) data.close();
+    if (volume.data !== storage) volume.data.close();
     throw error;
+  }
+}
+
+/** Under the lock: another thread may be in the middle of replacing what is read here. */
+function openVolume(storage: Storage, context: OpenContext): { header: Header; volume: Volume } {
+  const { sharing } = context;
+  sharing?.lockShared();
+  try {
+    const header = readHeader(storage, context.limits);
+    if (context.writable) assertWritable(storage, header);
+    const data = header.external ? openDataFile(storage, header, context) : storage;
+    try {
+      return { header, volume: new Volume(storage, data, header, context) };
+    } catch (error) {
+      if (data !== storage) data.close();
+      throw error;
+    }
+  } finally {
+    sharing?.unlockShared();
   }
 }
 
