@@ -19,6 +19,8 @@ export interface Fault {
   /** Whether every later one fails too. */
   readonly persistent: boolean;
   readonly effect: Effect;
+  /** Only writes into holes and past the end are counted and fail: what a full file system does to a sparse file. */
+  readonly growing?: boolean;
 }
 
 /** Nothing fails; operations are only counted, which tells a loop over faults how far it has to go. */
@@ -53,7 +55,10 @@ export class Faults {
 
   /** A storage over `below` that obeys this plan. Closing it closes `below`. */
   inject(below: Storage): Storage {
-    return new FaultyStorage(below, (operation) => this.next(operation));
+    return new FaultyStorage(below, (operation, at = 0, length = 0) => {
+      const counts = this.fault.growing !== true || (operation === 'write' && needsSpace(below, at, length));
+      return counts ? this.next(operation) : undefined;
+    });
   }
 
   /** Runs `action` with nothing failing or counted: for looking at what a fault has left. */
@@ -85,12 +90,22 @@ export class Faults {
   }
 }
 
+function needsSpace(storage: Storage, at: number, length: number): boolean {
+  for (let here = at; here < at + length; ) {
+    if (here >= storage.size()) return true;
+    const extent = storage.extent(here);
+    if (!extent.data) return true;
+    here += extent.length;
+  }
+  return false;
+}
+
 class FaultyStorage implements Storage {
   private failedFlush: ImgfsError | undefined;
 
   constructor(
     private readonly below: Storage,
-    private readonly next: (operation: Operation) => Effect | undefined,
+    private readonly next: (operation: Operation, at?: number, length?: number) => Effect | undefined,
   ) {}
 
   get name(): string {
@@ -114,7 +129,7 @@ class FaultyStorage implements Storage {
 
   write(from: Uint8Array, at: number): void {
     this.assertHealthy();
-    const effect = this.next('write');
+    const effect = this.next('write', at, from.length);
     if (effect === 'short') this.below.write(from.subarray(0, Math.floor(from.length / 2)), at);
     if (effect !== undefined) throw this.injected(effect, 'write');
     this.below.write(from, at);

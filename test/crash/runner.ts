@@ -17,7 +17,7 @@ export interface RunOptions {
   /** See StateOptions. */
   readonly exhaustive?: number;
   readonly subsets?: number;
-  /** Looks at one distinct state in so many; at all by default. */
+  /** Looks at one state in so many; at all by default. */
   readonly oneIn?: number;
   /** The structure check, where the format's own is not meant. */
   readonly check?: StructureCheck;
@@ -96,15 +96,16 @@ function examineAll(workload: Workload, recording: Recording, examiner: Examiner
   let tally = NOTHING;
   let left = 0;
   for (const state of new CrashStates(entries, before, { ...options, random }).all()) {
-    if (options.only !== undefined && options.only !== state.id) continue;
+    if (options.only !== undefined ? options.only !== state.id : left-- > 0) continue;
+    left = (options.oneIn ?? 1) * (workload.oneIn ?? 1) - 1;
     const files = state.files();
     const key = [timeline.phase(state.at), ...files.map((file) => file.fingerprint())].join(' ');
     if (seen.has(key)) continue;
     seen.add(key);
-    if (left-- > 0) continue;
-    left = (options.oneIn ?? 1) - 1;
     const byQemu = examiner.host !== undefined && tally.states % options.qemuEvery === 0;
-    const { findings, leakedBytes } = examine(examiner, files, timeline.at(state.at), byQemu);
+    const examined = examine(examiner, files, timeline.at(state.at), byQemu);
+    const { leakedBytes } = examined;
+    const findings = [...examined.findings, ...tooManyLeaks(recording, state.at, leakedBytes)];
     tally = sum(tally, {
       ...NOTHING,
       ...counted(findings),
@@ -115,6 +116,16 @@ function examineAll(workload: Workload, recording: Recording, examiner: Examiner
     });
   }
   return tally;
+}
+
+/**
+ * A crash may leak what was reserved ahead, what was touched since the last flush, and some tables. How much a format
+ * may reserve: a quarter of the disk, or four of its units.
+ */
+function tooManyLeaks({ timeline, blockSize }: Recording, at: number, leaked: number): readonly Finding[] {
+  const { bytes, diskSize } = timeline.touched(at, blockSize);
+  const allowed = Math.max(4 * blockSize, diskSize / 4) + bytes + 32 * blockSize;
+  return leaked > allowed ? [{ fault: 'corrupt', what: `${leaked} bytes leaked, ${allowed} allowed` }] : [];
 }
 
 function counted(findings: readonly Finding[]): Pick<Tally, 'bad' | Fault> {

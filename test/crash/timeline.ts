@@ -63,6 +63,24 @@ export class Timeline {
     return done * 2 + (this.isRunning(done, entries) ? 1 : 0);
   }
 
+  /** How much was written, zeroed or restructured since the last flush before that moment, in units of `blockSize`. */
+  touched(entries: number, blockSize: number): { readonly bytes: number; readonly diskSize: number } {
+    const done = this.completed(entries);
+    const flushed = this.steps.slice(0, done).findLastIndex(({ operation }) => operation.do === 'flush');
+    const diskSize = Math.max(...this.states.flat().map(({ size }) => size));
+    const bytes = this.steps
+      .slice(flushed + 1, done + 1)
+      .map(({ operation }) =>
+        'length' in operation
+          ? operation.length + 2 * blockSize
+          : 'name' in operation || operation.do === 'resize'
+            ? diskSize
+            : 0,
+      )
+      .reduce((sum, length) => sum + length, 0);
+    return { bytes, diskSize };
+  }
+
   /** Where the run ended. */
   end(): World {
     const [world] = this.states[this.states.length - 1] ?? [];

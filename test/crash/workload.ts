@@ -24,9 +24,13 @@ export interface Workload {
   /** The image first. */
   readonly files: readonly WorkloadFile[];
   readonly operations: readonly Operation[];
+  /** For workloads with more or larger states than others: only one in so many is looked at. */
+  readonly oneIn?: number;
 }
 
 export interface Recording {
+  /** The unit in which the image allocates. */
+  readonly blockSize: number;
   readonly rig: Rig;
   readonly before: readonly MemoryStorage[];
   readonly after: readonly MemoryStorage[];
@@ -82,10 +86,11 @@ export function record(workload: Workload): Recording {
     steps.push({ operation, stamp: n + 1, from, to: journal.entries.length });
   }
   const timeline = new Timeline(first, steps);
+  const { blockSize } = run.image;
   assertWritten(workload, run.image, timeline);
   run.image.close();
   assertBaseUntouched(workload, journal.entries);
-  return { rig, before, after, entries: journal.entries, timeline };
+  return { rig, blockSize, before, after, entries: journal.entries, timeline };
 }
 
 function assertWritten(workload: Workload, image: Parameters<typeof readEverything>[0], timeline: Timeline): void {

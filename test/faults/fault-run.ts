@@ -20,9 +20,23 @@ export interface FaultOutcome {
   readonly wrong: readonly string[];
 }
 
+/** A workload made ready to be run many times. */
+export interface Prepared {
+  readonly rig: Rig;
+  readonly first: World;
+  readonly operations: readonly Action[];
+}
+
+/** Opening anew is left out: the end of every run does it. */
+export function prepare(workload: Workload): Prepared {
+  const rig = rigOf(workload);
+  const operations = workload.operations.filter((operation): operation is Action => operation.do !== 'reopen');
+  return { rig, first: firstWorld(rig), operations };
+}
+
 /** One run. `host` has qemu-img look at the end of it. */
-export function runFault(workload: Workload, fault: Fault, check: StructureCheck, host?: HostCopy): FaultOutcome {
-  const run = new FaultRun(workload, fault);
+export function runFault(prepared: Prepared, fault: Fault, check: StructureCheck, host?: HostCopy): FaultOutcome {
+  const run = new FaultRun(prepared, fault);
   try {
     run.all();
     run.close();
@@ -44,19 +58,20 @@ class FaultRun {
   /** What the image must show now, and what must be left if nothing more reaches it. */
   private shown: World;
   private kept: readonly World[];
-  private flushFailed = false;
+  /** A flush failed, or what was written to a table could not be undone: nothing more may be written. */
+  private broken = false;
 
   constructor(
-    workload: Workload,
+    { rig, first, operations }: Prepared,
     private readonly fault: Fault,
   ) {
-    this.rig = rigOf(workload);
-    this.memory = this.rig.files.map(({ storage }) => storage);
-    this.shown = firstWorld(this.rig);
-    this.kept = [this.shown];
+    this.rig = rig;
+    this.memory = rig.files.map(({ storage }) => storage.copy());
+    this.shown = first;
+    this.kept = [first];
     this.faults = new Faults(fault);
     this.storages = this.memory.map((storage) => this.faults.inject(storage));
-    this.operations = workload.operations.filter((operation): operation is Action => operation.do !== 'reopen');
+    this.operations = operations;
   }
 
   all(): void {
@@ -71,7 +86,7 @@ class FaultRun {
       this.image?.close();
     } catch (error) {
       this.expectReason(error, 'close');
-      this.flushFailed = true;
+      this.broken = true;
     }
   }
 
@@ -80,7 +95,7 @@ class FaultRun {
     const { rig, memory } = this;
     this.wrong.push(...check(rig, memory).corruptions);
     const image = rig.open(memory, false);
-    const verdict = judge(readEverything(image), this.flushFailed ? this.kept : [this.shown], true);
+    const verdict = judge(readEverything(image), this.broken ? this.kept : [this.shown], true);
     image.close();
     if (verdict.kind !== 'good') this.wrong.push(`after reopening: ${JSON.stringify(verdict)}`);
     if (host !== undefined && qemuChecks(rig.format.name)) {
@@ -108,20 +123,29 @@ class FaultRun {
       perform(image, operation, stamp);
     } catch (error) {
       this.expectReason(error, name);
-      if (this.faults.fired === before && !this.flushFailed)
-        this.wrong.push(`${name} failed without a fault: ${error}`);
-      if (this.brokenFlushes > flushes) this.flushFailed = true;
+      if (this.faults.fired === before && !this.broken) this.wrong.push(`${name} failed without a fault: ${error}`);
+      if (this.brokenFlushes > flushes) this.broken = true;
       this.failed(image, step);
       return;
     }
     const changes = operation.do === 'write' || operation.do === 'flush';
-    if (this.flushFailed && changes) this.wrong.push(`${name} succeeded after a failed flush`);
+    if (this.broken && changes) this.wrong.push(`${name} succeeded after a failed flush`);
     if (this.brokenFlushes > flushes) {
-      this.flushFailed = true;
+      this.broken = true;
       this.wrong.push(`${name} succeeded though a flush failed`);
     }
     this.shown = this.shown.certainly(operation, stamp);
     this.kept = worldsAfter(this.kept, step);
+  }
+
+  /** Where writes fail for ever, a table that is half written cannot be mended: the image may end its use. */
+  private unprovoked(name: string, error: unknown): void {
+    if (this.mayBreak) this.broken = true;
+    else this.wrong.push(`${name} failed without a fault: ${error}`);
+  }
+
+  private get mayBreak(): boolean {
+    return this.fault.persistent && this.fault.growing !== true;
   }
 
   /** What failed has happened, or not, or to a part of its range. Which of these is seen now must stay. */
@@ -146,10 +170,10 @@ class FaultRun {
       image.write(stamped(LAST_STAMP, 0, operation.length), 0);
       image.flush();
     } catch (error) {
-      if (!this.flushFailed) this.wrong.push(`cannot be written after the fault: ${error}`);
+      if (!this.broken) this.unprovoked('writing after the fault', error);
       return;
     }
-    if (this.flushFailed) this.wrong.push('could be written and flushed after a failed flush');
+    if (this.broken) this.wrong.push('could be written and flushed after a failed flush');
     this.shown = this.shown.certainly(operation, LAST_STAMP);
     this.kept = [this.shown];
   }
@@ -160,9 +184,10 @@ class FaultRun {
 
   private expectReason(error: unknown, what: string): void {
     if (!(error instanceof ImgfsError)) throw error;
-    const allowed: readonly string[] = this.flushFailed || this.fault.effect === 'io' ? ['io'] : ['no-space', 'io'];
-    const exact = this.fault.effect !== 'io' && !this.flushFailed && this.brokenFlushes === 0 ? ['no-space'] : allowed;
-    if (!exact.includes(error.reason)) this.wrong.push(`${what} failed as ${error.reason}: ${error.message}`);
+    const { reason, message } = error;
+    const space = this.fault.effect !== 'io' && reason === 'no-space';
+    const io = reason === 'io' && (this.fault.effect === 'io' || this.broken || this.mayBreak);
+    if (!space && !io) this.wrong.push(`${what} failed as ${reason}: ${message}`);
   }
 }
 

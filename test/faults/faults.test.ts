@@ -5,7 +5,7 @@ import { checkToy, emptyToy, type Mistake, toy } from '../crash/toy.js';
 import { runCrew } from '../support/crew.js';
 import { hasTool } from '../support/scratch.js';
 import { SEED } from '../support/seed.js';
-import { runFault } from './fault-run.js';
+import { prepare, runFault } from './fault-run.js';
 import type { SweepOptions, SweepTally } from './sweep.js';
 import { type Answer, type Order, WORKER } from './worker.js';
 
@@ -41,7 +41,7 @@ describe('faults of the host', function () {
 
 describe('fault runner', () => {
   const wrong = (mistakes: readonly Mistake[]): readonly string[] => {
-    const workload = {
+    const workload = prepare({
       name: 'toy',
       format: toy(...mistakes),
       files: [{ name: 'disk.toy', role: 'image', bytes: emptyToy }],
@@ -52,7 +52,7 @@ describe('fault runner', () => {
         { do: 'flush' },
         { do: 'write', at: 512, length: 512 },
       ],
-    } as const;
+    });
     const all: string[] = [];
     for (const persistent of [false, true]) {
       for (let at = 1; ; at++) {

@@ -2,9 +2,9 @@
 import type { Effect, Operation } from '../../src/storage/faults.js';
 import { HostCopy } from '../crash/host-copy.js';
 import { structureCheck } from '../crash/structure.js';
-import { rigOf, type Workload } from '../crash/workload.js';
+import type { Workload } from '../crash/workload.js';
 import { Random } from '../support/seed.js';
-import { type FaultOutcome, runFault } from './fault-run.js';
+import { type FaultOutcome, prepare, runFault } from './fault-run.js';
 
 export interface SweepOptions {
   readonly seed: number;
@@ -27,6 +27,7 @@ interface Kind {
   readonly effect: Effect;
   readonly persistent: boolean;
   readonly kinds: readonly Operation[];
+  readonly growing?: boolean;
 }
 
 /** Reads cannot want space; a flush that fails has failed, whatever the host calls it. */
@@ -37,7 +38,7 @@ const KINDS: readonly Kind[] = [
   { effect: 'io', persistent: false, kinds: ALL },
   { effect: 'io', persistent: true, kinds: ALL },
   { effect: 'no-space', persistent: false, kinds: CHANGES },
-  { effect: 'no-space', persistent: true, kinds: CHANGES },
+  { effect: 'no-space', persistent: true, kinds: ['write'], growing: true },
   { effect: 'short', persistent: false, kinds: CHANGES },
   { effect: 'short', persistent: true, kinds: CHANGES },
 ];
@@ -47,16 +48,18 @@ const MAX_FAILURES = 3;
 /** Tries all faults of one workload. */
 export function sweep(workload: Workload, options: SweepOptions): SweepTally {
   const host = options.qemuEvery > 0 ? new HostCopy() : undefined;
-  const check = structureCheck(rigOf(workload));
+  const prepared = prepare(workload);
+  const check = structureCheck(prepared.rig);
+  const step = options.oneIn * (options.only === undefined ? (workload.oneIn ?? 1) : 1);
   const random = new Random(options.seed);
   const failures: string[] = [];
   const counts = { runs: 0, byQemu: 0, bad: 0 };
   try {
     for (const kind of KINDS) {
-      for (let at = 1 + random.below(options.oneIn); ; at += options.oneIn) {
+      for (let at = 1 + random.below(step); ; at += step) {
         const name = `${kind.effect}.${kind.persistent ? 'forever' : 'once'}.${at}`;
         const byQemu = host !== undefined && counts.runs % options.qemuEvery === 0;
-        const outcome = runFault(workload, { ...kind, at }, check, byQemu ? host : undefined);
+        const outcome = runFault(prepared, { ...kind, at }, check, byQemu ? host : undefined);
         if (outcome.fired === 0) break;
         if (options.only !== undefined && options.only !== name) continue;
         counts.runs++;

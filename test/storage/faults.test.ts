@@ -114,4 +114,15 @@ describe('fault storage', () => {
     storage.write(Buffer.from('d'), 0);
     expect(faults.fired).to.equal(1);
   });
+
+  it('can fail only what needs new space', () => {
+    const storage = new Faults({ at: 1, persistent: true, effect: 'no-space', growing: true }).inject(
+      MemoryStorage.from(Buffer.alloc(4096, 1)),
+    );
+    storage.write(Buffer.alloc(4096, 2), 0);
+    storage.resize(20_000);
+    for (const at of [4000, 8192, 20_000]) {
+      expect(() => storage.write(Buffer.alloc(512), at)).to.throw(ImgfsError, 'injected');
+    }
+  });
 });
