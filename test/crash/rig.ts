@@ -2,7 +2,7 @@
 import { formats } from '../../src/formats/index.js';
 import type { ImageFormat, OpenContext, Reference } from '../../src/image/format.js';
 import type { Image } from '../../src/image/image.js';
-import { DEFAULT_LIMITS } from '../../src/image/limits.js';
+import { DEFAULT_LIMITS, type Limits } from '../../src/image/limits.js';
 import type { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
 import { readAll } from '../support/images.js';
@@ -16,6 +16,9 @@ export interface RigFile {
   readonly format?: string;
   readonly storage: MemoryStorage;
 }
+
+/** Small caches, so that what is in them gives way as in large images; and thousands of images open faster. */
+const LIMITS: Limits = { ...DEFAULT_LIMITS, cacheBytes: 64 * 1024, unpackedBytes: 64 * 1024 };
 
 /** How an image and its files are opened. The files are given each time: a crash state has its own. */
 export class Rig {
@@ -42,7 +45,7 @@ export class Rig {
     };
     return {
       writable,
-      limits: DEFAULT_LIMITS,
+      limits: LIMITS,
       openStorage: (reference) => find(reference)[1],
       openImage: (reference) => {
         const [file, storage] = find(reference);

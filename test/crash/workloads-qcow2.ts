@@ -78,7 +78,7 @@ const clusterKinds: readonly Workload[] = [
   configured('everything, 512 B', { clusterBits: 9 }),
   configured('everything, 4 KiB', { clusterBits: 12 }),
   configured('everything, 64 KiB', {}),
-  { ...configured('everything, 2 MiB', { clusterBits: 21 }, 8), oneIn: 6 },
+  { ...configured('everything, 2 MiB', { clusterBits: 21 }, 8), oneIn: 20 },
   configured('everything, version 2', { version: 2, clusterBits: 12 }),
   configured('everything, subclusters of 512 B', { clusterBits: 14, extended: true }),
   configured('everything, subclusters of 2 KiB', { clusterBits: 16, extended: true }),

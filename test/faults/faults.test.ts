@@ -14,7 +14,8 @@ const [onlyWorkload = '', only] = (process.env.IMGFS_FAULT_ONLY ?? '').split('@'
 const ONE_IN = Number(process.env.IMGFS_FAULT_ONE_IN ?? 1);
 
 describe('faults of the host', function () {
-  this.timeout(1_200_000);
+  // Minutes, on a machine with nothing else to do.
+  this.timeout(3_600_000);
 
   it('corrupt nothing, are never swallowed, and end when their cause does', async () => {
     const options: SweepOptions = {
