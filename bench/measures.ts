@@ -7,7 +7,7 @@ import { run } from './workplace.js';
 export interface Measure {
   readonly id: string;
   readonly title: string;
-  readonly unit: 'MB/s' | 'IOPS' | 'ms' | 'MiB';
+  readonly unit: 'MB/s' | 'IOPS' | 'ms' | 'ms/GB' | 'MiB';
   readonly better: 'more' | 'less';
   readonly image: ImageName;
   /** What the comparison with qemu-storage-daemon should come to; undefined where nothing was promised. */
@@ -18,7 +18,8 @@ export interface Measure {
   once(serving: Serving): Promise<number | undefined>;
 }
 
-const FIO_RUNTIME_MS = 700;
+const FIO_RUNTIME_MS = 500;
+const MS_PER_TICK = 10;
 
 /** The view's pages leave the cache, the image's stay. Of the raw file they are the same pages: it is always warm. */
 async function coolDown(serving: Serving): Promise<void> {
@@ -58,6 +59,21 @@ function memoryOf(serving: Serving): number | undefined {
   if (serving.pid === undefined) return undefined;
   const status = fs.readFileSync(`/proc/${serving.pid}/status`, 'utf8');
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+}
+
+/** What a sequential read costs the server in processor time: what is left to compare on a machine with other work. */
+async function cost(serving: Serving): Promise<number | undefined> {
+  if (serving.pid === undefined) return undefined;
+  const before = processorMs(serving.pid);
+  await sequential(serving);
+  return (processorMs(serving.pid) - before) / (serving.image.size / 1e9);
+}
+
+/** Of the process and all its threads, those that have ended included. */
+function processorMs(pid: number): number {
+  const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
 }
 
 const memory = { unit: 'MiB', better: 'less', image: 'plain', fresh: true } as const;
@@ -116,6 +132,22 @@ export const MEASURES: readonly Measure[] = [
     image: 'zstd',
     expected: 1,
     once: sequential,
+  },
+  {
+    id: 'cost',
+    title: 'processor time, sequential read',
+    unit: 'ms/GB',
+    better: 'less',
+    image: 'plain',
+    once: cost,
+  },
+  {
+    id: 'cost-zlib',
+    title: 'processor time, zlib clusters',
+    unit: 'ms/GB',
+    better: 'less',
+    image: 'zlib',
+    once: cost,
   },
   {
     id: 'first-byte',

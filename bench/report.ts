@@ -1,5 +1,6 @@
 /** Medians, and the table at the end. */
 import type { Measure } from './measures.js';
+import { RIVALS } from './servers.js';
 
 /** The values of one measure, by the name of the server; empty where a server could not be measured. */
 export interface Outcome {
@@ -21,22 +22,25 @@ export function summary(values: readonly number[]): Summary | undefined {
   return { median, min: sorted[0]!, max: sorted[sorted.length - 1]! };
 }
 
-/** How many times better the first server is than the second: median of the rounds' own ratios. */
-export function ratio(outcome: Outcome, one: string, other: string): number | undefined {
-  const ones = outcome.values.get(one) ?? [];
-  const others = outcome.values.get(other) ?? [];
+/** How many times better imgfs is than its best rival: median of the rounds' own ratios. */
+export function ratio(outcome: Outcome): number | undefined {
   const { better } = outcome.measure;
-  const ratios = ones.slice(0, others.length).map((value, n) => value / others[n]!);
-  const middle = summary(better === 'more' ? ratios : ratios.map((value) => 1 / value));
-  return middle?.median;
+  const ours = outcome.values.get('imgfs') ?? [];
+  const each = RIVALS.map((rival) => {
+    const theirs = outcome.values.get(rival) ?? [];
+    const ratios = ours.slice(0, theirs.length).map((value, n) => value / theirs[n]!);
+    return summary(better === 'more' ? ratios : ratios.map((value) => 1 / value))?.median;
+  });
+  const known = each.filter((value) => value !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
 }
 
 /** A Markdown table, aligned so that it is read as well in a terminal. */
 export function table(outcomes: readonly Outcome[], servers: readonly string[]): string {
-  const head = ['measure', 'unit', ...servers, 'imgfs : qsd', 'expected'];
+  const head = ['measure', 'unit', ...servers, 'imgfs : best qsd', 'expected'];
   const rows = outcomes.map((outcome) => {
     const { title, unit, expected } = outcome.measure;
-    const against = ratio(outcome, 'imgfs', 'qsd');
+    const against = ratio(outcome);
     return [
       title,
       unit,
@@ -65,7 +69,7 @@ export function json(machine: object, outcomes: readonly Outcome[]): string {
     const servers = Object.fromEntries(
       [...outcome.values].map(([server, values]) => [server, { ...summary(values), values }]),
     );
-    return { id, title, unit, better, expected, ratio: ratio(outcome, 'imgfs', 'qsd'), servers };
+    return { id, title, unit, better, expected, ratio: ratio(outcome), servers };
   });
   return `${JSON.stringify({ schema: 'imgfs.bench/1', machine, measures }, undefined, 2)}\n`;
 }
