@@ -6,6 +6,7 @@ import { type Examined, examineImage } from '../image/examine.js';
 import { ImgfsError } from '../lib/errors.js';
 import { jsonText } from '../lib/json-text.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
+import { hintWhereMounted } from './mounted-hint.js';
 import { note, print, reportError, warn } from './output.js';
 import { ProgressLine } from './progress.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
@@ -64,18 +65,20 @@ export const verb: Verb = {
 function examine(path: string, flags: CheckFlags): Examined {
   const line = new ProgressLine(`imgfs: checking ${path}`);
   try {
-    return examineImage(path, {
-      formats,
-      format: flags.format,
-      repair: repairAsked(flags),
-      forceShare: flags.forceShare === true,
-      warn,
-      tell: (finding) => {
-        line.clear();
-        note(finding);
-      },
-      progress: (part) => line.show(part),
-    });
+    return hintWhereMounted(path, () =>
+      examineImage(path, {
+        formats,
+        format: flags.format,
+        repair: repairAsked(flags),
+        forceShare: flags.forceShare === true,
+        warn,
+        tell: (finding) => {
+          line.clear();
+          note(finding);
+        },
+        progress: (part) => line.show(part),
+      }),
+    );
   } finally {
     line.clear();
   }

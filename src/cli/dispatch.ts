@@ -33,7 +33,8 @@ export async function dispatch(
     const verb = await request.entry.load();
     codes = request.calledAs === 'verb' ? verb.exitCodes : HELPER_CODES;
     const command = await commandFor(request.entry, verb, request.calledAs);
-    if (!parsed(command, request)) return 0;
+    const arranged = verb.arrange?.(request.args) ?? request.args;
+    if (!parsed(command, { ...request, args: arranged })) return 0;
     return await verb.run(command, request.calledAs);
   } catch (error) {
     if (error instanceof Error && error.name === 'OutputClosed') throw error;

@@ -13,13 +13,28 @@ export interface OpenFlags {
   readonly forceShare?: true;
 }
 
+/** What `declareWriteOptions` adds. */
+export interface WriteFlags extends Omit<OpenFlags, 'forceShare'> {
+  readonly writableRefs?: true;
+}
+
 /** Declares them. `letter` is false where `-f` means something else (mount's foreground). */
 export function declareOpenOptions(command: Command, { letter }: { readonly letter: boolean }): void {
+  declareReferenceOptions(command, letter);
+  command.option('-U, --force-share', 'read although another process writes');
+}
+
+/** The same for verbs that change the image. */
+export function declareWriteOptions(command: Command): void {
+  declareReferenceOptions(command, true);
+  command.option('--writable-refs', 'write files too that the image names to hold its data');
+}
+
+function declareReferenceOptions(command: Command, letter: boolean): void {
   command
     .option(`${letter ? '-f, ' : ''}--format <fmt>`, 'the format of the image, instead of looking')
     .option('--allow-refs <dir>', 'let the image name files in this directory too (repeatable)', collected)
-    .option('--no-refs', 'open no file that the image names')
-    .option('-U, --force-share', 'read although another process writes');
+    .option('--no-refs', 'open no file that the image names');
 }
 
 /** What the user's flags mean to `openImage`. */
@@ -31,6 +46,12 @@ export function openOptions(flags: OpenFlags): OpenOptions {
     forceShare: flags.forceShare === true,
     warn,
   };
+}
+
+/** What they mean for an image that is to be changed. */
+export function writeOptions(flags: WriteFlags): OpenOptions {
+  const references = flags.writableRefs === true;
+  return { ...openOptions(flags), write: { references, direct: false, unsafe: false, threads: false } };
 }
 
 /** Opens an image only to look at it: one that somebody writes is read all the same, with a warning. */

@@ -29,6 +29,8 @@ export interface Verb {
   readonly exitCodes: ExitCodes;
   /** Declares arguments and options. Name, summary and help are the dispatcher's. */
   declare(command: Command, calledAs: CalledAs): void;
+  /** Puts arguments into a form that can be parsed, where users write them in another. */
+  arrange?(args: readonly string[]): readonly string[];
   /** Does it, after the arguments were checked, and returns the exit status. Throws ImgfsError. */
   run(command: Command, calledAs: CalledAs): number | Promise<number>;
 }

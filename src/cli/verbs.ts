@@ -10,6 +10,16 @@ export const verbs: readonly VerbEntry[] = [
     load: async () => (await import('./check.js')).verb,
   },
   {
+    name: 'resize',
+    summary: 'give a disk another size',
+    load: async () => (await import('./resize.js')).verb,
+  },
+  {
+    name: 'snapshot',
+    summary: 'list, take, apply, delete and rename snapshots',
+    load: async () => (await import('./snapshot.js')).verb,
+  },
+  {
     name: 'mount',
     summary: 'show images as raw files in a directory',
     load: async () => (await import('./mount.js')).verb,

@@ -113,7 +113,8 @@ function combined(filename: string, backing: string): string {
   return stands ? backing : filename.slice(0, filename.lastIndexOf('/') + 1) + backing;
 }
 
-function describeSnapshot(snapshot: Snapshot): SnapshotDocument {
+/** A snapshot under qemu-img's keys. */
+export function describeSnapshot(snapshot: Snapshot): SnapshotDocument {
   const bytes = Buffer.from(snapshot.nameBytes);
   const second = 1_000_000_000n;
   return {

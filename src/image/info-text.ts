@@ -35,7 +35,8 @@ function backingLines(document: InfoDocument): readonly string[] {
   ];
 }
 
-function snapshotLines(snapshots: readonly SnapshotDocument[]): readonly string[] {
+/** The table of snapshots, a line each; nothing where there are none. */
+export function snapshotLines(snapshots: readonly SnapshotDocument[]): readonly string[] {
   if (snapshots.length === 0) return [];
   const row = (id: string, tag: string, size: string, date: string, clock: string, icount: string) =>
     `${id.padEnd(9)} ${tag.padEnd(16)} ${size.padStart(8)}${date.padStart(20)}${clock.padStart(13)}${icount.padStart(11)}`;

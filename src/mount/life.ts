@@ -160,6 +160,7 @@ function record(parts: LifeParts, opened: OpenedMount, { mountpoint, adapter }: 
     images: opened.images.map((one) => one.named.path),
     adapter: adapter.name,
     readOnly: !opened.writable,
+    overlay: parts.options.overlay !== undefined,
     ...(parts.logFile === undefined ? {} : { log: parts.logFile }),
   });
 }

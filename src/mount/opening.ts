@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { formats } from '../formats/index.js';
 import type { HostFile } from '../image/files.js';
 import type { Snapshot } from '../image/image.js';
+import { snapshotNamed } from '../image/named-snapshot.js';
 import { type OpenedImage, type OpenOptions, openImage, type WriteAccess } from '../image/open.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
 import { stemOf, uniqueNames } from '../tree/names.js';
@@ -61,7 +62,7 @@ function openEach(
 function mounted(opened: OpenedImage, named: HostFile, snapshot: string | undefined): MountedImage {
   const close = (): void => opened.image.close();
   try {
-    return { ...opened, named, shown: snapshotNamed(opened, snapshot), close };
+    return { ...opened, named, shown: snapshot === undefined ? undefined : snapshotNamed(opened, snapshot), close };
   } catch (error) {
     close();
     throw error;
@@ -80,7 +81,8 @@ function openOverlays(options: MountOptions, overlay: string, reading: OpenOptio
   return openEach(options.images, (path, index) => {
     const base = openImage(path, reading);
     try {
-      const snapshot = snapshotNamed(base, options.snapshot)?.id;
+      const wanted = options.snapshot;
+      const snapshot = wanted === undefined ? undefined : snapshotNamed(base, wanted).id;
       const write = writeAccess(options);
       const opened = openOverlay({ at: places[index] ?? '', base, snapshot, options: { ...reading, write } });
       const close = (): void => {
@@ -108,18 +110,6 @@ function overlayPlaces(images: readonly string[], overlay: string): readonly str
   if (images.length === 1) return [overlay];
   throw new ImgfsError('usage', 'several images need a directory for their overlays', {
     hint: `make ${overlay} a directory`,
-  });
-}
-
-/** By id first, then by name, as qemu-img does. */
-function snapshotNamed({ image, file }: OpenedImage, wanted: string | undefined): Snapshot | undefined {
-  if (wanted === undefined) return undefined;
-  const snapshots = image.snapshots();
-  const found = snapshots.find(({ id }) => id === wanted) ?? snapshots.find((one) => one.name === wanted);
-  if (found !== undefined) return found;
-  const names = snapshots.map((one) => `"${one.name}"`).join(', ');
-  throw new ImgfsError('missing', `${file.name} has no snapshot "${wanted}"`, {
-    hint: names === '' ? 'it has none at all' : `it has ${names}`,
   });
 }
 

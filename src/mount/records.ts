@@ -16,6 +16,8 @@ export interface MountRecord {
   readonly images: readonly string[];
   readonly adapter: string;
   readonly readOnly: boolean;
+  /** Writes go somewhere else than to the images. */
+  readonly overlay: boolean;
   /** Where the background process writes what it has to say; undefined in the foreground. */
   readonly log?: string;
   /** ISO 8601. */

@@ -55,6 +55,17 @@ export function uniqueNames(escaped: readonly string[], extension: string): read
   });
 }
 
+/** What the files of snapshots with these names are called, in order, without extension. */
+export function snapshotStems(names: readonly Uint8Array[]): readonly string[] {
+  // One base name for both files of a snapshot: the longer extension decides how much fits.
+  return uniqueNames(names.map(escapeName), '.vmstate').map((name) => name.slice(0, -'.vmstate'.length));
+}
+
+/** What the directories of several images in one mount are called, in order, by the names of their files. */
+export function imageDirectories(fileNames: readonly string[]): readonly string[] {
+  return uniqueNames(fileNames.map(stemOf), '');
+}
+
 /** The name a disk is known by: its file's name without the last extension. */
 export function stemOf(fileName: string): string {
   const dot = fileName.lastIndexOf('.');

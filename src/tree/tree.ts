@@ -4,7 +4,7 @@
  */
 import type { Snapshot } from '../image/image.js';
 import { directoryMode, type Ownership, readableMode, writableMode } from './modes.js';
-import { escapeName, stemOf, uniqueNames } from './names.js';
+import { imageDirectories, snapshotStems, stemOf, uniqueNames } from './names.js';
 import { Numbering } from './numbering.js';
 
 /** Which bytes a view shows. Plain data: it travels to worker threads. */
@@ -82,10 +82,7 @@ export function buildTree(images: readonly TreeImage[], owner: Ownership, number
     return builder.done(root);
   }
   const root = builder.directory('', owner);
-  const names = uniqueNames(
-    images.map((image) => stemOf(image.fileName)),
-    '',
-  );
+  const names = imageDirectories(images.map(({ fileName }) => fileName));
   images.forEach((image, index) => {
     const home = builder.directory(names[index] ?? '', image.owner, root);
     builder.image(home, image, index);
@@ -146,9 +143,7 @@ class Builder {
 
   private snapshots(home: Growing, image: TreeImage, index: number): void {
     const directory = this.directory('snapshots', image.owner, home, image.changesSnapshots ? index : undefined);
-    const escaped = image.snapshots.map((snapshot) => escapeName(snapshot.nameBytes));
-    // One base name for both files of a snapshot: the longer extension decides how much fits.
-    const names = uniqueNames(escaped, '.vmstate').map((name) => name.slice(0, -'.vmstate'.length));
+    const names = snapshotStems(image.snapshots.map(({ nameBytes }) => nameBytes));
     image.snapshots.forEach((snapshot, n) => {
       const owner = takenAt(image, snapshot);
       const id = snapshot.id;

@@ -24,7 +24,7 @@ export function openImage(storage: Storage, context: OpenContext): Image {
   try {
     const parts = new Parts(volume);
     const backing = header.backing && context.openImage({ role: 'backing', format: undefined, ...header.backing });
-    if (context.writable) volume.backingSize = backing?.size ?? 0;
+    if (context.writable) volume.backing = backing;
     const { unpackedBytes } = context.limits;
     const writing = context.writable ? { writer: new Qcow2Writer(volume), health: volume.health } : undefined;
     return new MappedImage({ layer: parts.active(), backing, snapshots: new Snapshots(parts), writing, unpackedBytes });

@@ -1,5 +1,6 @@
 import type { OpenContext } from '../../image/format.js';
 import { Health } from '../../image/health.js';
+import type { Image } from '../../image/image.js';
 import type { Limits } from '../../image/limits.js';
 import type { Storage } from '../../storage/storage.js';
 import { ALONE, CELL, cellsOf, STAMP, type Stamps } from './cells.js';
@@ -32,8 +33,7 @@ export class Volume {
   readonly reserve: Reserve;
   readonly frees: Frees;
   readonly rules: EntryRules;
-  /** Where the backing image ends; 0 without one. */
-  backingSize = 0;
+  backing: Image | undefined;
   private seen: number;
 
   constructor(
@@ -58,6 +58,11 @@ export class Volume {
     this.pending = new Pending(this.cells, this.l2, stamps, header.clusterSize);
     this.reserve = new Reserve(this);
     this.frees = new Frees(storage, this.cells, this.refcounts, this.reserve, header.clusterSize);
+  }
+
+  /** Where the backing image ends; 0 without one. Asked for only where it matters: it need not be open to be named. */
+  get backingSize(): number {
+    return this.backing?.size ?? 0;
   }
 
   /** Called before each look at the tables: learns what other threads changed. */

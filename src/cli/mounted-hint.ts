@@ -1,0 +1,17 @@
+import { ImgfsError } from '../lib/errors.js';
+import { mountpointOf } from '../mount/served.js';
+
+/** Runs `open`; where the image is locked because we have mounted it, the error says how to end that. */
+export function hintWhereMounted<T>(path: string, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    if (!(error instanceof ImgfsError) || error.reason !== 'locked') throw error;
+    const mountpoint = mountpointOf(path);
+    if (mountpoint === undefined) throw error;
+    throw new ImgfsError('locked', `${error.message}, mounted on ${mountpoint}`, {
+      hint: `end that with imgfs umount ${mountpoint}`,
+      cause: error,
+    });
+  }
+}
