@@ -22,6 +22,8 @@ const LIMITS: Limits = { ...DEFAULT_LIMITS, cacheBytes: 64 * 1024, unpackedBytes
 
 /** How an image and its files are opened. The files are given each time: a crash state has its own. */
 export class Rig {
+  private blockSize: number | undefined;
+
   constructor(
     readonly format: ImageFormat,
     /** The image first. */
@@ -33,6 +35,12 @@ export class Rig {
     const [first] = storages;
     if (first === undefined) throw new Error('a rig without an image');
     return this.format.open(first, this.context(storages, writable));
+  }
+
+  /** The unit in which the image allocates. */
+  unit(storages: readonly Storage[]): number {
+    this.blockSize ??= this.measured(storages);
+    return this.blockSize;
   }
 
   /** The context an image of this rig is opened with. */
@@ -52,6 +60,12 @@ export class Rig {
         return imageFormat(reference.format ?? file.format ?? 'raw').open(storage, this.context(storages, false));
       },
     };
+  }
+
+  private measured(storages: readonly Storage[]): number {
+    const image = this.open(storages, false);
+    image.close();
+    return image.blockSize;
   }
 }
 

@@ -1,4 +1,4 @@
-/** Whether a format's structures are sound: each check there is for it, by the name of the format. */
+/** Whether a format's structures are sound: its own check, and an independent one where there is one. */
 import type { MemoryStorage } from '../../src/storage/memory.js';
 import { auditQcow2 } from './audit.js';
 import type { Rig } from './rig.js';
@@ -13,7 +13,8 @@ export type StructureCheck = (rig: Rig, files: readonly MemoryStorage[]) => Stru
 
 const SOUND: Structure = { corruptions: [], leakedBytes: 0 };
 
-const checks: ReadonlyMap<string, StructureCheck> = new Map<string, StructureCheck>([
+/** Checks that share no code with the driver, by the name of the format. */
+const audits: ReadonlyMap<string, StructureCheck> = new Map<string, StructureCheck>([
   [
     'qcow2',
     (_rig, [image]) => {
@@ -24,9 +25,39 @@ const checks: ReadonlyMap<string, StructureCheck> = new Map<string, StructureChe
   ],
 ]);
 
-/** The check for a rig. Formats without structures of their own have none. */
+/** The check for a rig: both that there are, which must agree. Formats without structures of their own have none. */
 export function structureCheck(rig: Rig): StructureCheck {
-  return checks.get(rig.format.name) ?? (() => SOUND);
+  const audit = audits.get(rig.format.name);
+  const own = rig.format.check === undefined ? undefined : ownCheck;
+  if (own === undefined || audit === undefined) return own ?? audit ?? (() => SOUND);
+  return (_rig, files) => {
+    const [first, second] = [own(rig, files), audit(rig, files)];
+    const corruptions = [...first.corruptions, ...second.corruptions];
+    const agree =
+      first.corruptions.length > 0 === second.corruptions.length > 0 && first.leakedBytes === second.leakedBytes;
+    return {
+      corruptions: agree ? corruptions : [...corruptions, `check says ${told(first)}, the audit ${told(second)}`],
+      leakedBytes: second.leakedBytes,
+    };
+  };
+}
+
+function ownCheck(rig: Rig, files: readonly MemoryStorage[]): Structure {
+  const [image] = files;
+  const corruptions: string[] = [];
+  if (image === undefined || rig.format.check === undefined) return SOUND;
+  try {
+    const options = { repair: 'none', tell: (finding: string) => corruptions.push(finding) } as const;
+    const report = rig.format.check(image, rig.context(files, false), options);
+    const wrong = report.corruptions + report.checkErrors > 0;
+    return { corruptions: wrong ? corruptions : [], leakedBytes: report.leaks * rig.unit(files) };
+  } catch (error) {
+    return { corruptions: [error instanceof Error ? error.message : String(error)], leakedBytes: 0 };
+  }
+}
+
+function told({ corruptions, leakedBytes }: Structure): string {
+  return `${corruptions.length} corruptions and ${leakedBytes} bytes leaked`;
 }
 
 /** Whether qemu-img can check images of the format. */
