@@ -29,7 +29,7 @@ describe('power cuts', function () {
   this.timeout(3_600_000);
 
   it('leave every writable format whole, with all that was flushed and nothing else', async () => {
-    const tallies = await crash([...handWritten(), ...enumerated(SEED, onlyWorkload ? undefined : 40)]);
+    const tallies = await crash([...handWritten(), ...enumerated(SEED, onlyWorkload ? undefined : 25)]);
     console.log(summary(tallies).join('\n'));
     const all = [...tallies.values()].reduce(sum, NOTHING);
     expect(all.bad, `\n${all.failures.join('\n')}\n`).to.equal(0);

@@ -32,12 +32,15 @@ const RECOVERY_STAMP = 0xfeed_beef;
 
 const SECTOR = 512;
 
-/** Examines one state; `byQemu` has qemu-img look at it, too, before and after it is written to. */
+/** Whether qemu-img looks at a state: never, as it is, or again after it was written to. */
+export type ByQemu = 'not' | 'once' | 'twice';
+
+/** Examines one state. */
 export function examine(
   examiner: Examiner,
   files: readonly MemoryStorage[],
   worlds: readonly World[],
-  byQemu: boolean,
+  byQemu: ByQemu,
 ): Examined {
   const { rig, check, host } = examiner;
   const { corruptions, leakedBytes } = check(rig, files);
@@ -49,7 +52,7 @@ export function examine(
   } catch (error) {
     findings.push(corrupt(`cannot be read: ${messageOf(error)}`));
   }
-  if (byQemu && host !== undefined) findings.push(...ofQemu(host, rig, files, found));
+  if (byQemu !== 'not' && host !== undefined) findings.push(...ofQemu(host, rig, files, found));
   if (found !== undefined && findings.length === 0) findings.push(...ofRecovery(examiner, files, found, byQemu));
   return { findings, leakedBytes };
 }
@@ -108,7 +111,7 @@ function ofRecovery(
   { rig, check, host }: Examiner,
   files: readonly MemoryStorage[],
   found: Found,
-  byQemu: boolean,
+  byQemu: ByQemu,
 ): readonly Finding[] {
   const copies = files.map((file) => file.copy());
   const expected = Uint8Array.from(found.disk);
@@ -130,7 +133,7 @@ function ofRecovery(
     const findings = check(rig, copies).corruptions.map((what) => corrupt(`after recovery: ${what}`));
     if (!same(after.disk, expected)) findings.push({ fault: 'stray', what: 'recovery changed the disk' });
     if (!sameSnapshots(after, found)) findings.push({ fault: 'stray', what: 'recovery changed a snapshot' });
-    if (byQemu && host !== undefined && qemuChecks(rig.format.name)) {
+    if (byQemu === 'twice' && host !== undefined && qemuChecks(rig.format.name)) {
       const { code, output } = host.check(host.put(rig.files, copies), rig.format.name);
       if (code !== 0 && code !== 3)
         findings.push(corrupt(`after recovery qemu-img check ends with ${code}: ${output}`));
