@@ -28,11 +28,6 @@ export function readU64BE(from: Buffer, at: number, what: string): number {
   return join64(from.readUInt32BE(at), from.readUInt32BE(at + 4), what);
 }
 
-/** Little-endian unsigned 64-bit field at `at`. Throws `corrupt` past 2^53; `what` names the field in the message. */
-export function readU64LE(from: Buffer, at: number, what: string): number {
-  return join64(from.readUInt32LE(at + 4), from.readUInt32LE(at), what);
-}
-
 const LITTLE_ENDIAN_HOST = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /**
@@ -42,11 +37,6 @@ const LITTLE_ENDIAN_HOST = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 export function bigEndianWords(bytes: Uint8Array): Uint32Array {
   if (LITTLE_ENDIAN_HOST) asBuffer(bytes).swap32();
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-}
-
-/** Whether `value` is a power of two (1 included). Exact for every safe integer. */
-export function isPowerOfTwo(value: number): boolean {
-  return Number.isInteger(Math.log2(value)) && 2 ** Math.log2(value) === value;
 }
 
 /** `value` rounded down to a multiple of `unit`. Exact up to 2^53. */
