@@ -8,7 +8,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { fromDisks } from '../src/formats/qcow2/samples.js';
+import { fromDisks } from '../src/formats/qcow2/samples/image.js';
 
 const IMGFS = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 const SHOWN = path.relative(process.cwd(), IMGFS);

@@ -1,6 +1,6 @@
 /** The independent audit of qcow2: nothing to say about good images, and of one mind with qemu-img about bad ones. */
 import { expect } from 'chai';
-import { goodSamples } from '../../src/formats/qcow2/samples-catalogue.js';
+import { goodSamples } from '../../src/formats/qcow2/samples/catalogue.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import { needsTool } from '../support/qemu.js';
 import { Random, SEED } from '../support/seed.js';

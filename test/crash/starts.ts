@@ -1,6 +1,6 @@
 /** Images that workloads begin with. Their bytes are made when a workload runs. */
-import type { SampleImage, SampleOptions } from '../../src/formats/qcow2/samples.js';
-import { SampleImage as Recipe } from '../../src/formats/qcow2/samples.js';
+import type { SampleImage, SampleOptions } from '../../src/formats/qcow2/samples/image.js';
+import { SampleImage as Recipe } from '../../src/formats/qcow2/samples/image.js';
 import { stamped } from './operations.js';
 import type { WorkloadFile } from './workload.js';
 

@@ -1,5 +1,5 @@
 /** qcow2: every operation alone and mixed, over every kind of cluster, table and refcount. */
-import type { SampleImage, SampleOptions } from '../../src/formats/qcow2/samples.js';
+import type { SampleImage, SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 import type { Operation } from './operations.js';
 import { data, packed, qcow2Start, RAW_BASE, type Start } from './starts.js';
 import type { Workload } from './workload.js';

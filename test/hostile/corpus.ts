@@ -1,7 +1,7 @@
 /** Images that name files they should not have: built into a directory, with a secret beside that directory. */
 import fs from 'node:fs';
 import path from 'node:path';
-import { SampleImage, type SampleOptions } from '../../src/formats/qcow2/samples.js';
+import { SampleImage, type SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 
 export const SECRET = 'the secret of the host, which no image may show';
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { qcow2 } from '../../src/formats/qcow2/index.js';
-import { SampleImage } from '../../src/formats/qcow2/samples.js';
+import { SampleImage } from '../../src/formats/qcow2/samples/image.js';
 import type { Image } from '../../src/image/image.js';
 import { checkTable, DEFAULT_LIMITS, type Limits, type TableClaim } from '../../src/image/limits.js';
 import { MappedImage } from '../../src/image/mapping.js';

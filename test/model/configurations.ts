@@ -1,5 +1,5 @@
 /** The images that the model test runs on. */
-import type { SampleOptions } from '../../src/formats/qcow2/samples.js';
+import type { SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 import { imageFormat } from '../crash/rig.js';
 import { data, packed, qcow2Start, RAW_BASE, rawStart } from '../crash/starts.js';
 import type { WorkloadFile } from '../crash/workload.js';

@@ -2,8 +2,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { fromDisks } from '../../src/formats/qcow2/samples.js';
-import { brokenSamples } from '../../src/formats/qcow2/samples-catalogue.js';
+import { brokenSamples } from '../../src/formats/qcow2/samples/catalogue.js';
+import { fromDisks } from '../../src/formats/qcow2/samples/image.js';
 import { forEachAdapter } from '../support/adapters.js';
 import { isRunning, place } from '../support/place.js';
 import { imgfs, run } from '../support/program.js';

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
-import { fromDisks } from '../../src/formats/qcow2/samples.js';
+import { fromDisks } from '../../src/formats/qcow2/samples/image.js';
 import { mountObstacle, place, unless } from '../support/place.js';
 import { must, run } from '../support/program.js';
 

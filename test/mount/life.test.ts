@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { fromDisks } from '../../src/formats/qcow2/samples.js';
+import { fromDisks } from '../../src/formats/qcow2/samples/image.js';
 import { mounts } from '../../src/fuse/mountinfo.js';
 import { forEachAdapter } from '../support/adapters.js';
 import { eventually, isRunning, itWhere, place } from '../support/place.js';

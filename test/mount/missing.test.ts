@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { fromDisks } from '../../src/formats/qcow2/samples.js';
+import { fromDisks } from '../../src/formats/qcow2/samples/image.js';
 import { fuseNative } from '../../src/fuse/fuse-native/index.js';
 import { Machine } from '../support/namespace.js';
 import { withoutFfi } from '../support/no-ffi.js';

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { fromDisks } from '../../src/formats/qcow2/samples.js';
+import { fromDisks } from '../../src/formats/qcow2/samples/image.js';
 import { mounts } from '../../src/fuse/mountinfo.js';
 import { mountObstacle, place, unless } from '../support/place.js';
 import { imgfs, type Ran } from '../support/program.js';

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { fromDisks, SampleImage } from '../../src/formats/qcow2/samples.js';
+import { fromDisks, SampleImage } from '../../src/formats/qcow2/samples/image.js';
 import { forEachAdapter } from '../support/adapters.js';
 import { itWhere, place } from '../support/place.js';
 import { imgfs } from '../support/program.js';

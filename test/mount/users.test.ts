@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { fromDisks } from '../../src/formats/qcow2/samples.js';
+import { fromDisks } from '../../src/formats/qcow2/samples/image.js';
 import { forEachAdapter } from '../support/adapters.js';
 import { fuseDevice, Machine, USER } from '../support/namespace.js';
 import { needsRoot } from '../support/place.js';

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
-import { SampleImage, type SampleOptions } from '../../src/formats/qcow2/samples.js';
+import { SampleImage, type SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 import { Sharing } from '../../src/image/sharing.js';
 import { readAll } from '../support/images.js';
 import { hasTool, scratch } from '../support/scratch.js';

@@ -5,8 +5,8 @@ import {
   brokenSamples,
   type GoodSample,
   goodSamples,
-} from '../../src/formats/qcow2/samples-catalogue.js';
-import { type FieldPlace, type Specimen, specimens } from '../../src/formats/qcow2/samples-fields.js';
+} from '../../src/formats/qcow2/samples/catalogue.js';
+import { type FieldPlace, type Specimen, specimens } from '../../src/formats/qcow2/samples/fields.js';
 import { Random } from './seed.js';
 
 export type { BrokenSample, FieldPlace, GoodSample, Specimen };

@@ -3,16 +3,16 @@ import type { Image, ImageInfo, Snapshot } from '../../image/image.js';
 import { type Layer, MappedImage, type Mapping, type SnapshotSource } from '../../image/mapping.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
-import { CompressedCluster, Unpacker } from './compressed.js';
 import { type Header, readHeader } from './header.js';
 import { infoOf } from './info.js';
 import { KIND } from './layout.js';
-import { Lookup } from './lookup.js';
-import { Preallocation } from './preallocation.js';
+import { CompressedCluster, Unpacker } from './read/compressed.js';
+import { Lookup } from './read/lookup.js';
+import { Preallocation } from './read/preallocation.js';
+import { type L1, readL1 } from './read/tables.js';
 import { readSnapshots, type StoredSnapshot } from './snapshots.js';
-import { type L1, readL1 } from './tables.js';
-import { Volume } from './volume.js';
-import { Qcow2Writer } from './writer.js';
+import { Volume } from './write/volume.js';
+import { Qcow2Writer } from './write/writer.js';
 
 /**
  * Opens an image: reads its header and its L1 table, names its backing file and data file to the context, and reads

@@ -1,5 +1,5 @@
 import type { ImageFormat } from '../../image/format.js';
-import { check } from './check.js';
+import { check } from './check/check.js';
 import { createImage } from './create.js';
 import { openImage } from './image.js';
 import { decodeSignature, MAGIC, probedClusterSize } from './layout.js';

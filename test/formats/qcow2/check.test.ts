@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { check } from '../../../src/formats/qcow2/check.js';
-import { goodSamples } from '../../../src/formats/qcow2/samples-catalogue.js';
+import { check } from '../../../src/formats/qcow2/check/check.js';
+import { goodSamples } from '../../../src/formats/qcow2/samples/catalogue.js';
 import type { CheckReport, Repair } from '../../../src/image/check.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';
 import { damage, damageable, damageRefcounts } from '../../support/damage.js';

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { qcow2 } from '../../../src/formats/qcow2/index.js';
-import { SampleImage } from '../../../src/formats/qcow2/samples.js';
-import { brokenSamples, goodSamples } from '../../../src/formats/qcow2/samples-catalogue.js';
-import { layOut } from '../../../src/formats/qcow2/samples-layout.js';
+import { brokenSamples, goodSamples } from '../../../src/formats/qcow2/samples/catalogue.js';
+import { SampleImage } from '../../../src/formats/qcow2/samples/image.js';
+import { layOut } from '../../../src/formats/qcow2/samples/lay-out.js';
 import type { OpenContext } from '../../../src/image/format.js';
 import { extents } from '../../../src/image/image.js';
 import { ImgfsError } from '../../../src/lib/errors.js';

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { qcow2 } from '../../../src/formats/qcow2/index.js';
-import { fromDisks, SampleImage } from '../../../src/formats/qcow2/samples.js';
-import { brokenSamples, goodSamples } from '../../../src/formats/qcow2/samples-catalogue.js';
+import { brokenSamples, goodSamples } from '../../../src/formats/qcow2/samples/catalogue.js';
+import { fromDisks, SampleImage } from '../../../src/formats/qcow2/samples/image.js';
 import type { Image } from '../../../src/image/image.js';
 import { ImgfsError } from '../../../src/lib/errors.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';

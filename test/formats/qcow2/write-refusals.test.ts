@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { putEntry } from '../../../src/formats/qcow2/encode.js';
-import { SampleImage } from '../../../src/formats/qcow2/samples.js';
+import { SampleImage } from '../../../src/formats/qcow2/samples/image.js';
 import { ImgfsError, type Reason } from '../../../src/lib/errors.js';
 import { Journal } from '../../../src/storage/journal.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';

@@ -1,0 +1,73 @@
+import { bigEndianWords } from '../../../lib/bits.js';
+import { corrupt, ImgfsError } from '../../../lib/errors.js';
+import { readTable, type Storage } from '../../../storage/storage.js';
+import type { Header } from '../header.js';
+import { decodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES, refcountBlockOffset } from '../layout.js';
+
+/**
+ * Reads refcounts of any width. Keeps the table (at most 8 MiB, checked with the header) and the last block used:
+ * whoever needs many refcounts asks in order.
+ */
+export class Refcounts {
+  /** Refcounts per block. */
+  readonly perBlock: number;
+  private table: Uint32Array | undefined;
+  private readonly block: Buffer;
+  private blockAt = 0;
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly header: Header,
+  ) {
+    this.perBlock = (header.clusterSize * 8) / header.refcountBits;
+    this.block = Buffer.alloc(header.clusterSize);
+  }
+
+  /** The refcount of host cluster `cluster`; 0 past the end of the table. Throws `corrupt`, `truncated`. */
+  at(cluster: number): number {
+    const index = Math.floor(cluster / this.perBlock);
+    const block = this.blockOf(index);
+    return block === undefined ? 0 : decodeRefcount(block, cluster - index * this.perBlock, this.header.refcountBits);
+  }
+
+  /** How many of the first `clusters` host clusters are in use; counting stops at `enough`. */
+  used(clusters: number, enough: number): number {
+    let count = 0;
+    // The table may end long before a sparse file does.
+    const counted = Math.min(clusters, this.perBlock * (this.header.refcountTableBytes / REFCOUNT_TABLE_ENTRY_BYTES));
+    for (let first = 0; first < counted && count < enough; first += this.perBlock) {
+      const block = this.blockOf(first / this.perBlock);
+      if (block === undefined) continue;
+      const entries = Math.min(this.perBlock, clusters - first);
+      for (let n = 0; n < entries && count < enough; n++) {
+        if (decodeRefcount(block, n, this.header.refcountBits) !== 0) count++;
+      }
+    }
+    return count;
+  }
+
+  /** A refcount block, or undefined where none is allocated. Good until the next call. */
+  private blockOf(index: number): Buffer | undefined {
+    this.table ??= this.readTable();
+    if (index * 2 >= this.table.length) return undefined;
+    const at = refcountBlockOffset(this.table[index * 2]!, this.table[index * 2 + 1]!);
+    if (at === 0) return undefined;
+    if (Number.isNaN(at) || at % this.header.clusterSize !== 0) {
+      throw corrupt(`${this.storage.name}: refcount table entry ${index} does not point to a block`);
+    }
+    if (at !== this.blockAt) {
+      this.blockAt = 0;
+      if (this.storage.read(this.block, at) < this.block.length) {
+        throw new ImgfsError('truncated', `${this.storage.name}: the image ends inside the refcount block at ${at}`);
+      }
+      this.blockAt = at;
+    }
+    return this.block;
+  }
+
+  private readTable(): Uint32Array {
+    const bytes = new Uint8Array(this.header.refcountTableBytes);
+    readTable(this.storage, bytes, this.header.refcountTableAt, 'refcount table');
+    return bigEndianWords(bytes);
+  }
+}

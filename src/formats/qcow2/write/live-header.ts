@@ -1,0 +1,64 @@
+import type { Health } from '../../../image/health.js';
+import type { Limits } from '../../../image/limits.js';
+import { readPadded, type Storage } from '../../../storage/storage.js';
+import { type HeaderChanges, putHeaderChanges } from '../encode.js';
+import { type Header, readHeader } from '../header.js';
+import { AUTOCLEAR, hasFeature } from '../layout.js';
+import { STAMP, type Stamps } from './cells.js';
+import { rewrite } from './rewrite.js';
+
+/** What a medium stores whole or not at all. All fields that change lie in the first one. */
+const SECTOR = 512;
+
+/**
+ * The header of an open image: immutable values, replaced as a whole. Changing it is the one write by which a new
+ * table, size or snapshot list comes into being, so it is always one write of one sector.
+ */
+export class LiveHeader {
+  private current: Header;
+  private stamp: number;
+
+  constructor(
+    private readonly storage: Storage,
+    header: Header,
+    private readonly limits: Limits,
+    private readonly stamps: Stamps,
+  ) {
+    this.stamp = stamps.stamp(STAMP.header);
+    this.current = header;
+  }
+
+  get now(): Header {
+    return this.current;
+  }
+
+  /** Reads it again if another thread changed it. Says whether it did. */
+  catchUp(): boolean {
+    const stamp = this.stamps.stamp(STAMP.header);
+    if (stamp === this.stamp) return false;
+    this.current = readHeader(this.storage, this.limits);
+    this.stamp = stamp;
+    return true;
+  }
+
+  /**
+   * Stores changed fields. What they point to must be durable; they themselves are after the next barrier. When the
+   * write fails and cannot be undone, nobody can tell which header the file has: the image is damaged.
+   */
+  change(changes: HeaderChanges, health: Health): void {
+    const old = Buffer.alloc(SECTOR);
+    readPadded(this.storage, old, 0);
+    const sector = Buffer.from(old);
+    putHeaderChanges(sector, changes, this.current.clusterSize);
+    rewrite(this.storage, { at: 0, bytes: sector, old }, health);
+    const { autoclear, ...fields } = changes;
+    this.current = {
+      ...this.current,
+      ...fields,
+      ...(autoclear === undefined ? {} : { autoclear, bitmapsValid: hasFeature(autoclear, AUTOCLEAR.bitmaps) }),
+    };
+    this.stamps.bump(STAMP.header);
+    this.stamps.bump(STAMP.any);
+    this.stamp = this.stamps.stamp(STAMP.header);
+  }
+}

@@ -1,0 +1,119 @@
+import { type EntryRun, ownedEntries } from '../encode.js';
+import type { L2Cache, Overlay, Slice } from '../read/tables.js';
+import { CELL, PENDING_MAX, STAMP, type Stamps } from './cells.js';
+
+/** Numbers per record. */
+const FIELDS = 6;
+
+/** A run of L2 entries, in one slice, that point to consecutive host clusters. */
+export interface PendingRun extends EntryRun {
+  /** Host offset of the slice, and the first entry in it. */
+  readonly slice: number;
+  readonly first: number;
+}
+
+/**
+ * L2 entries whose data has been written but may not be durable yet. An entry that reached the medium before its data
+ * would show neither old nor new bytes after a crash, so these wait for a barrier, a group at a time. Guests see them
+ * at once, in every thread: the records lie in shared memory, and each thread lays them over the slices it caches.
+ */
+export class Pending implements Overlay {
+  private round: number;
+  /** Records this thread has laid over its slices. */
+  private seen = 0;
+
+  constructor(
+    private readonly cells: Float64Array,
+    private readonly l2: L2Cache,
+    private readonly stamps: Stamps,
+    private readonly clusterSize: number,
+  ) {
+    this.round = cells[CELL.pendingRound]!;
+    l2.coverWith(this);
+  }
+
+  get count(): number {
+    return this.cells[CELL.pendingCount]!;
+  }
+
+  hasRoom(runs: number): boolean {
+    return this.count + runs <= PENDING_MAX;
+  }
+
+  add(run: PendingRun): void {
+    const n = this.count;
+    if (n >= PENDING_MAX) throw new Error('too many pending entries');
+    this.cells.set([run.slice, run.first, run.count, run.host, run.zeros, run.allocated], CELL.pending + n * FIELDS);
+    this.cells[CELL.pendingCount] = n + 1;
+    this.catchUp();
+    this.stamps.bump(STAMP.any);
+  }
+
+  /** Whether an entry of the slice is pending among `count` from `first` on. */
+  touches(slice: number, first: number, count: number): boolean {
+    for (let n = 0; n < this.count; n++) {
+      const run = this.run(n);
+      if (run.slice === slice && run.first < first + count && first < run.first + run.count) return true;
+    }
+    return false;
+  }
+
+  /** Lays what other threads (or `add`) recorded since over the slices this thread has cached. */
+  catchUp(): void {
+    const round = this.cells[CELL.pendingRound]!;
+    if (round !== this.round) {
+      // What was published since is in the file; slices with older entries are given away by their stamps.
+      this.round = round;
+      this.seen = 0;
+    }
+    for (; this.seen < this.count; this.seen++) {
+      const run = this.run(this.seen);
+      const slice = this.l2.cached(run.slice);
+      if (slice !== undefined) this.lay(run, slice);
+    }
+  }
+
+  cover(slice: Slice): void {
+    for (let n = 0; n < this.count; n++) {
+      const run = this.run(n);
+      if (run.slice === slice.at) this.lay(run, slice);
+    }
+  }
+
+  /** The offsets of the slices that have pending entries. */
+  slices(): ReadonlySet<number> {
+    return new Set(Array.from({ length: this.count }, (_, n) => this.run(n).slice));
+  }
+
+  /** The runs in one slice, oldest first: a later one replaces entries of an earlier one. */
+  runsOf(slice: number): readonly PendingRun[] {
+    return Array.from({ length: this.count }, (_, n) => this.run(n)).filter((run) => run.slice === slice);
+  }
+
+  /** All are in the file now. */
+  published(): void {
+    this.cells[CELL.pendingCount] = 0;
+    this.cells[CELL.pendingRound] = this.round + 1;
+    this.round++;
+    this.seen = 0;
+    this.stamps.bump(STAMP.any);
+  }
+
+  private lay(run: PendingRun, slice: Slice): void {
+    if (slice.live === slice.disk) slice.live = slice.disk.slice();
+    slice.live.set(ownedEntries(run, this.clusterSize, this.l2.words), run.first * this.l2.words);
+  }
+
+  private run(n: number): PendingRun {
+    const at = CELL.pending + n * FIELDS;
+    const [slice, first, count, host, zeros, allocated] = this.cells.subarray(at, at + FIELDS);
+    return {
+      slice: slice!,
+      first: first!,
+      count: count!,
+      host: host!,
+      zeros: zeros!,
+      allocated: allocated!,
+    };
+  }
+}

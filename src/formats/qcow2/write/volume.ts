@@ -1,0 +1,143 @@
+import type { OpenContext } from '../../../image/format.js';
+import { Health } from '../../../image/health.js';
+import type { Image } from '../../../image/image.js';
+import type { Limits } from '../../../image/limits.js';
+import type { Storage } from '../../../storage/storage.js';
+import type { HeaderChanges } from '../encode.js';
+import type { Header } from '../header.js';
+import { AUTOCLEAR, type EntryRules, keptFeatures } from '../layout.js';
+import { rulesOf } from '../read/lookup.js';
+import { ActiveL1, L2Cache } from '../read/tables.js';
+import { ALONE, CELL, cellsOf, STAMP, type Stamps } from './cells.js';
+import { Frees } from './frees.js';
+import { Guard } from './guard.js';
+import { LiveHeader } from './live-header.js';
+import { Pending } from './pending.js';
+import { RefcountBook } from './refcount-book.js';
+import { Reserve } from './reserve.js';
+import { markBitmapsStale } from './stale-bitmaps.js';
+import { type Transaction, transact } from './transaction.js';
+
+/** One opened image: its files, its tables, and what is on its way into them. Opening reads header and L1 only. */
+export class Volume {
+  readonly limits: Limits;
+  readonly stamps: Stamps;
+  readonly cells: Float64Array;
+  readonly health: Health;
+  readonly live: LiveHeader;
+  readonly l1: ActiveL1;
+  readonly l2: L2Cache;
+  readonly refcounts: RefcountBook;
+  readonly guard: Guard;
+  readonly pending: Pending;
+  readonly reserve: Reserve;
+  readonly frees: Frees;
+  readonly rules: EntryRules;
+  backing: Image | undefined;
+  private seen: number;
+
+  constructor(
+    readonly storage: Storage,
+    readonly data: Storage,
+    header: Header,
+    context: OpenContext,
+  ) {
+    const { limits, sharing } = context;
+    const stamps = sharing ?? ALONE;
+    this.limits = limits;
+    this.stamps = stamps;
+    this.rules = rulesOf(header);
+    this.cells = cellsOf(sharing);
+    this.health = new Health(sharing);
+    this.seen = stamps.stamp(STAMP.any);
+    this.live = new LiveHeader(storage, header, limits, stamps);
+    this.l1 = new ActiveL1(storage, limits, stamps, header);
+    this.l2 = new L2Cache(storage, header, limits, stamps);
+    this.refcounts = new RefcountBook(storage, this.live, stamps, this.health);
+    this.guard = new Guard(storage, this.live, this.l1, this.refcounts, limits, this.health);
+    this.pending = new Pending(this.cells, this.l2, stamps, header.clusterSize);
+    this.reserve = new Reserve(this);
+    this.frees = new Frees(storage, this.cells, this.refcounts, this.reserve, header.clusterSize);
+  }
+
+  /** Where the backing image ends; 0 without one. Asked for only where it matters: it need not be open to be named. */
+  get backingSize(): number {
+    return this.backing?.size ?? 0;
+  }
+
+  /** Called before each look at the tables: learns what other threads changed. */
+  catchUp(): void {
+    const stamp = this.stamps.stamp(STAMP.any);
+    if (stamp !== this.seen) this.learn(stamp);
+  }
+
+  /** Everything written before is durable; what waited for that to be freed is freed. */
+  barrier(): void {
+    // Guest data first: what is in the tables may lead to it.
+    if (this.data !== this.storage) this.health.barrier(this.data);
+    this.health.barrier(this.storage);
+    this.frees.settle();
+  }
+
+  /** Writes the pending entries into the tables, their data being durable first. */
+  publish(): void {
+    const { pending, l2 } = this;
+    if (pending.count === 0) return;
+    this.barrier();
+    for (const at of pending.slices()) {
+      const slice = l2.sliceAt(at);
+      const runs = pending.runsOf(at);
+      const first = runs.reduce((least, run) => Math.min(least, run.first), l2.entries);
+      const end = runs.reduce((most, run) => Math.max(most, run.first + run.count), 0);
+      l2.write(slice, first, slice.live.slice(first * l2.words, end * l2.words), this.health);
+      slice.live = slice.disk;
+    }
+    pending.published();
+    this.frees.published();
+  }
+
+  /**
+   * Changes the structure in one step. Nothing is on its way into the tables then, so that `make` may count
+   * references by what the file holds.
+   */
+  change(make: (change: Transaction) => HeaderChanges): void {
+    this.settle();
+    transact(this, make);
+  }
+
+  /** Nothing is pending, waiting or reserved, and all is durable: the refcounts are exact. */
+  settle(): void {
+    this.publish();
+    this.barrier();
+    this.reserve.giveBack();
+  }
+
+  /**
+   * Once, before the first change of anything, guest data included: autoclear features say that nobody has written
+   * the image without keeping up what they describe (bitmaps, or something newer), which is about to end.
+   */
+  prepare(): void {
+    if (this.ready) return;
+    const { autoclear, clusterSize } = this.live.now;
+    const stale = markBitmapsStale(this.storage, this.live.now, this.limits, this.health);
+    const kept = keptFeatures(autoclear, [AUTOCLEAR.dataFileRaw, ...(stale ? [AUTOCLEAR.bitmaps] : [])]);
+    if (autoclear.high !== kept.high || autoclear.low !== kept.low) {
+      this.live.change({ autoclear: kept }, this.health);
+      this.health.barrier(this.storage);
+    }
+    this.cells[CELL.freshFrom] = Math.ceil(this.storage.size() / clusterSize);
+    this.cells[CELL.started] = 1;
+  }
+
+  get ready(): boolean {
+    return this.cells[CELL.started] === 1;
+  }
+
+  private learn(stamp: number): void {
+    const moved = this.live.catchUp();
+    const changed = this.l1.catchUp(this.live.now);
+    if (moved || changed) this.guard.forget();
+    this.pending.catchUp();
+    this.seen = stamp;
+  }
+}
