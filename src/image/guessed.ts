@@ -45,6 +45,10 @@ export class GuessedRaw implements Storage {
     this.storage.discard(at, length);
   }
 
+  allocate(at: number, length: number): void {
+    this.storage.allocate(at, length);
+  }
+
   extent(at: number): StorageExtent {
     return this.storage.extent(at);
   }

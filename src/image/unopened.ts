@@ -21,6 +21,7 @@ export function unopenedStorage(reference: Reference): Storage {
     flush: refuse,
     resize: refuse,
     discard: refuse,
+    allocate: refuse,
     extent: refuse,
     allocated: () => 0,
     close: () => {},

@@ -48,6 +48,8 @@ export interface Libc {
   seekHole(fd: number, at: number): number;
   /** lseek(2) with SEEK_END: the length of a file or block device. */
   seekEnd(fd: number): number;
+  /** fallocate(2): space for the range, which also makes the file reach that far. False where the host has no such call. */
+  allocate(fd: number, at: number, length: number): boolean;
   /** fallocate(2), PUNCH_HOLE and KEEP_SIZE. False where the file system or device has no holes, or not this small. */
   punchHole(fd: number, at: number, length: number): boolean;
   /** Takes (or drops) a shared open-file-description lock on one byte. False when another holder forbids it. */
@@ -86,7 +88,7 @@ interface Koffi {
 
 const SYS_OPENAT2 = 437;
 const SEEK = { END: 2, DATA: 3, HOLE: 4 } as const;
-const FALLOCATE_PUNCH = 0x01 + 0x02;
+const FALLOCATE = { RESERVE: 0, PUNCH: 0x01 + 0x02 } as const;
 const FCNTL = { OFD_GETLK: 36, OFD_SETLK: 37 } as const;
 const LOCK_TYPE = { READ: 0, WRITE: 1, NONE: 2 } as const;
 const AF_UNIX = 1;
@@ -96,7 +98,7 @@ const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const PR_SET_IO_FLUSHER = 57;
 const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP } = os.errno;
-const CANNOT_PUNCH: readonly number[] = [EOPNOTSUPP, ENOSYS, ENODEV, EINVAL];
+const CANNOT_FALLOCATE: readonly number[] = [EOPNOTSUPP, ENOSYS, ENODEV, EINVAL];
 
 let loaded: Libc | null | undefined;
 
@@ -170,6 +172,15 @@ function bind(koffi: Koffi): Libc {
     }
   };
 
+  const fallocate = (fd: number, mode: number, at: number, length: number): boolean => {
+    for (;;) {
+      if (calls.fallocate(fd, mode, at, length) === 0) return true;
+      const errno = koffi.errno();
+      if (CANNOT_FALLOCATE.includes(errno)) return false;
+      if (errno !== EINTR) throw new SystemCallError('fallocate', errno);
+    }
+  };
+
   return {
     open: (path, flags) => check('open', () => calls.open(path, flags + OPEN.CLOEXEC, 0)),
     openat2(directory, path, flags, resolve) {
@@ -188,14 +199,8 @@ function bind(koffi: Koffi): Libc {
     },
     seekHole: (fd, at) => check('lseek', () => calls.lseek(fd, at, SEEK.HOLE)),
     seekEnd: (fd) => check('lseek', () => calls.lseek(fd, 0, SEEK.END)),
-    punchHole(fd, at, length) {
-      for (;;) {
-        if (calls.fallocate(fd, FALLOCATE_PUNCH, at, length) === 0) return true;
-        const errno = koffi.errno();
-        if (CANNOT_PUNCH.includes(errno)) return false;
-        if (errno !== EINTR) throw new SystemCallError('fallocate', errno);
-      }
-    },
+    allocate: (fd, at, length) => fallocate(fd, FALLOCATE.RESERVE, at, length),
+    punchHole: (fd, at, length) => fallocate(fd, FALLOCATE.PUNCH, at, length),
     lockShared(fd, byte) {
       if (calls.fcntl(fd, FCNTL.OFD_SETLK, flock(LOCK_TYPE.READ, byte)) === 0) return true;
       const errno = koffi.errno();

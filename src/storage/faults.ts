@@ -2,11 +2,12 @@ import { ImgfsError, type Reason } from '../lib/errors.js';
 import type { Storage, StorageExtent } from './storage.js';
 
 /** What can be made to fail. `size`, `extent`, `allocated` and `close` never do. */
-export type Operation = 'read' | 'write' | 'flush' | 'resize' | 'discard';
+export type Operation = 'read' | 'write' | 'flush' | 'resize' | 'discard' | 'allocate';
 
 /**
  * What happens instead of the operation. `io` and `no-space`: it fails having done nothing. `short`: a read ends in
- * its middle as if the storage did; a write (or discard) stores its first half and then fails for want of space.
+ * its middle as if the storage did; a write (or discard, or allocation) does its first half and then fails for want of
+ * space.
  */
 export type Effect = 'io' | 'no-space' | 'short';
 
@@ -19,7 +20,7 @@ export interface Fault {
   /** Whether every later one fails too. */
   readonly persistent: boolean;
   readonly effect: Effect;
-  /** Only writes into holes and past the end are counted and fail: what a full file system does to a sparse file. */
+  /** Only what needs new space is counted and fails: what a full file system does to a sparse file. */
   readonly growing?: boolean;
 }
 
@@ -31,8 +32,22 @@ export const NO_FAULT: Fault = { at: Number.POSITIVE_INFINITY, persistent: false
  * the 2nd, ... until a run completes without a fault" proves every error path without knowing which there are.
  */
 export class Faults {
-  private readonly done: Record<Operation, number> = { read: 0, write: 0, flush: 0, resize: 0, discard: 0 };
-  private readonly broken: Record<Operation, number> = { read: 0, write: 0, flush: 0, resize: 0, discard: 0 };
+  private readonly done: Record<Operation, number> = {
+    read: 0,
+    write: 0,
+    flush: 0,
+    resize: 0,
+    discard: 0,
+    allocate: 0,
+  };
+  private readonly broken: Record<Operation, number> = {
+    read: 0,
+    write: 0,
+    flush: 0,
+    resize: 0,
+    discard: 0,
+    allocate: 0,
+  };
   private matching = 0;
   private active = true;
 
@@ -56,7 +71,8 @@ export class Faults {
   /** A storage over `below` that obeys this plan. Closing it closes `below`. */
   inject(below: Storage): Storage {
     return new FaultyStorage(below, (operation, at = 0, length = 0) => {
-      const counts = this.fault.growing !== true || (operation === 'write' && needsSpace(below, at, length));
+      const takes = operation === 'write' || operation === 'allocate';
+      const counts = this.fault.growing !== true || (takes && needsSpace(below, at, length));
       return counts ? this.next(operation) : undefined;
     });
   }
@@ -158,6 +174,14 @@ class FaultyStorage implements Storage {
     if (effect === 'short') this.below.discard(at, Math.floor(length / 2));
     if (effect !== undefined) throw this.injected(effect, 'discard');
     this.below.discard(at, length);
+  }
+
+  allocate(at: number, length: number): void {
+    this.assertHealthy();
+    const effect = this.next('allocate', at, length);
+    if (effect === 'short') this.below.allocate(at, Math.floor(length / 2));
+    if (effect !== undefined) throw this.injected(effect, 'allocate');
+    this.below.allocate(at, length);
   }
 
   extent(at: number): StorageExtent {

@@ -18,8 +18,8 @@ export interface OpenFile {
   readonly unsafe?: boolean;
 }
 
-/** Zeros written at once where a range is discarded. */
-const DISCARD_STEP = 1024 * 1024;
+/** Zeros written at once where the host cannot discard or allocate a range. */
+const ZERO_STEP = 1024 * 1024;
 
 /**
  * A regular file or block device, by descriptor. The descriptor belongs to whoever opened it (one table in the main
@@ -109,9 +109,25 @@ export class FileStorage implements Storage {
     } catch (error) {
       throw hostError(`cannot punch ${this.name}`, error);
     }
-    const zeros = Buffer.alloc(Math.min(within, DISCARD_STEP));
-    for (let done = 0; done < within; done += zeros.length) {
-      this.write(zeros.subarray(0, Math.min(zeros.length, within - done)), at + done);
+    this.writeZeros(at, within);
+  }
+
+  /** fallocate(2); where there is none, zeros are written into holes and behind the end. */
+  allocate(at: number, length: number): void {
+    this.assertHealthy();
+    if (length <= 0) return;
+    try {
+      if (libc()?.allocate(this.fd, at, length) === true) return;
+    } catch (error) {
+      throw hostError(`cannot set space aside for ${this.name}`, error);
+    }
+    const size = this.size();
+    const end = at + length;
+    for (let here = at; here < end; ) {
+      const run = here < size ? this.extent(here) : { data: false, length: end - here };
+      const step = Math.min(run.length, end - here);
+      if (!run.data) this.writeZeros(here, step);
+      here += step;
     }
   }
 
@@ -141,6 +157,13 @@ export class FileStorage implements Storage {
   close(): void {
     this.release?.();
     this.release = undefined;
+  }
+
+  private writeZeros(at: number, length: number): void {
+    const zeros = Buffer.alloc(Math.min(length, ZERO_STEP));
+    for (let done = 0; done < length; done += zeros.length) {
+      this.write(zeros.subarray(0, Math.min(zeros.length, length - done)), at + done);
+    }
   }
 
   private shrunk(): ImgfsError {

@@ -72,6 +72,13 @@ class JournalStorage implements Storage {
     this.note({ kind: 'discard', file: this.file, at, length });
   }
 
+  /** Of what it does a crash can take back the length only: the bytes are zeros with space and without. */
+  allocate(at: number, length: number): void {
+    const before = this.below.size();
+    this.below.allocate(at, length);
+    if (at + length > before) this.note({ kind: 'resize', file: this.file, size: at + length });
+  }
+
   extent(at: number): StorageExtent {
     return this.below.extent(at);
   }

@@ -82,6 +82,12 @@ export class MemoryStorage implements Storage {
     }
   }
 
+  allocate(at: number, length: number): void {
+    if (length <= 0) return;
+    for (let from = at - (at % PAGE); from < at + length; from += PAGE) this.ownPage(from / PAGE);
+    this.length = Math.max(this.length, at + length);
+  }
+
   extent(at: number): StorageExtent {
     const within = at % PAGE;
     const first = (at - within) / PAGE;

@@ -47,6 +47,11 @@ export class SliceStorage implements Storage {
     this.parent.discard(this.start + at, Math.min(length, this.length - at));
   }
 
+  allocate(at: number, length: number): void {
+    this.within(at, length);
+    this.parent.allocate(this.start + at, length);
+  }
+
   extent(at: number): StorageExtent {
     const there = this.start + at;
     const rest = this.length - at;

@@ -36,6 +36,12 @@ export interface Storage {
    * stays as it is: what lies past the end is ignored.
    */
   discard(at: number, length: number): void;
+  /**
+   * Has the host set space aside for the range, so that a later write into it cannot fail for want of space. What is
+   * stored stays; where the storage ends before the range does, it grows, by zeros. When it throws (`no-space`, `io`),
+   * it may have grown in part. Where the host cannot set space aside, zeros are written into what it calls holes.
+   */
+  allocate(at: number, length: number): void;
   /** The run that holds `at` (0 <= at < size). Where the host cannot tell, everything is data. */
   extent(at: number): StorageExtent;
   /** Bytes the host has allocated for it (what `du` counts). */

@@ -85,6 +85,18 @@ for (const implementation of implementations) {
         expect(all(storage).equals(model)).to.equal(true);
       }));
 
+    it('sets space aside, and changes no byte', () =>
+      within((storage) => {
+        storage.discard(0, 8192);
+        const before = all(storage);
+        storage.allocate(0, 8192);
+        storage.allocate(700, 3000);
+        storage.allocate(SIZE, 0);
+        expect(storage.size()).to.equal(SIZE);
+        expect(all(storage).equals(before)).to.equal(true);
+        expect(storage.allocated()).to.be.at.least(8192);
+      }));
+
     it('tiles itself with extents, and its holes read as zeros', () =>
       within((storage) => {
         storage.discard(4096, 4096);
@@ -110,6 +122,7 @@ for (const implementation of implementations) {
       it('refuses to grow', () =>
         within((storage) => {
           expect(() => storage.resize(SIZE * 2)).to.throw();
+          expect(() => storage.allocate(SIZE - 50, 100)).to.throw();
           expect(() => storage.write(Buffer.alloc(100), SIZE - 50)).to.throw();
         }));
       return;
@@ -123,6 +136,17 @@ for (const implementation of implementations) {
         expect(bytes.subarray(0, SIZE).equals(content)).to.equal(true);
         expect(bytes.subarray(SIZE, SIZE + 9000).every((byte) => byte === 0)).to.equal(true);
         expect(bytes.toString('latin1', SIZE + 9000)).to.equal('end');
+      }));
+
+    it('grows by setting space aside behind its end', () =>
+      within((storage) => {
+        const had = storage.allocated();
+        storage.allocate(SIZE + 1000, 100_000);
+        expect(storage.size()).to.equal(SIZE + 101_000);
+        expect(storage.allocated() - had).to.be.at.least(96_000);
+        const bytes = all(storage);
+        expect(bytes.subarray(0, SIZE).equals(content)).to.equal(true);
+        expect(bytes.subarray(SIZE).every((byte) => byte === 0)).to.equal(true);
       }));
 
     it('forgets what it was cut down from', () =>

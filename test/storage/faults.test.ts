@@ -30,7 +30,7 @@ describe('fault storage', () => {
   it('counts operations by kind and lets all pass without a fault', () => {
     const { reasons, faults } = run({ at: Number.POSITIVE_INFINITY, persistent: true, effect: 'io' });
     expect(reasons.every((reason) => reason === 'ok')).to.equal(true);
-    expect(faults.counts).to.deep.equal({ read: 4, write: 4, flush: 0, resize: 0, discard: 4 });
+    expect(faults.counts).to.deep.equal({ read: 4, write: 4, flush: 0, resize: 0, discard: 4, allocate: 0 });
     expect(faults.fired).to.equal(0);
   });
 
