@@ -1,5 +1,6 @@
 import type { Storage } from '../storage/storage.js';
 import type { CheckOptions, CheckReport } from './check.js';
+import type { Creation } from './creation.js';
 import type { Image } from './image.js';
 import type { Limits } from './limits.js';
 import type { Sharing } from './sharing.js';
@@ -25,14 +26,6 @@ export interface OpenContext {
   openStorage(reference: Reference): Storage;
   /** Opens an image the image names, if policy allows it. As `openStorage`, and anything opening an image throws. */
   openImage(reference: Reference): Image;
-}
-
-/** A new image. */
-export interface CreateOptions {
-  /** Guest bytes. */
-  readonly size: number;
-  /** What lies below it: a name as the image shall store it. */
-  readonly backing?: { readonly name: string; readonly format: string } | undefined;
 }
 
 interface Recognised {
@@ -69,8 +62,8 @@ export interface ImageFormat extends Recognised {
    * the context throws.
    */
   open(storage: Storage, context: OpenContext): Image;
-  /** Makes an empty disk in an empty storage, which stays its owner's. Durable on return. */
-  create?(storage: Storage, options: CreateOptions): void;
+  /** How such images are made; there where `can.create`. */
+  readonly creation?: Creation;
   /** Checks the structure, and mends it where asked. The storage stays the caller's. Throws as `open`. */
   check?(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport;
 }

@@ -3,12 +3,13 @@
  * opened read-only and handed to the driver, so that what the overlay stores as its name is only compared, never
  * followed.
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import fs from 'node:fs';
-import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { formats } from '../formats/index.js';
+import { type NewBacking, OptionValues } from '../image/creation.js';
 import { identityOf } from '../image/files.js';
-import type { CreateOptions, ImageFormat, Reference } from '../image/format.js';
+import type { Reference } from '../image/format.js';
 import { type BelowImage, type OpenedImage, type OpenOptions, openImage, openMade } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
@@ -41,7 +42,8 @@ export function openOverlay(request: OverlayRequest): OpenedImage {
   if (fd === undefined) return reused(request, below);
   const name = at === 'tmp' ? `the overlay of ${base.file.name}` : at;
   try {
-    create(fd, name, { size: image.size, backing: { name: nameOf(base, at), format: base.plan.format } });
+    const { format } = base.plan;
+    create(fd, name, image.size, { name: nameOf(base, at), format, image, modified: base.file.mtimeSeconds });
   } catch (error) {
     fs.closeSync(fd);
     if (at !== 'tmp') fs.rmSync(at, { force: true });
@@ -92,10 +94,23 @@ function temporary(): number {
   return fd;
 }
 
-function create(fd: number, name: string, options: CreateOptions): void {
-  const format = formatNamed(formats, FORMAT) as ImageFormat;
-  if (format.create === undefined) throw new Error(`${FORMAT} images cannot be made`);
-  format.create(new FileStorage({ fd, name, size: 0, writable: true }), options);
+function create(fd: number, name: string, size: number, backing: NewBacking): void {
+  const format = formatNamed(formats, FORMAT);
+  if (format.kind !== 'image' || format.creation === undefined) throw new Error(`${FORMAT} images cannot be made`);
+  const storage = new FileStorage({ fd, name, size: 0, writable: true });
+  format.creation.create(
+    storage,
+    { size, backing, values: new OptionValues() },
+    {
+      fileName: basename(name),
+      makeStorage: () => {
+        throw new Error('an overlay is a single file');
+      },
+      randomBytes,
+      now: Math.floor(Date.now() / 1000),
+      progress: () => {},
+    },
+  );
 }
 
 /** How other programs find the base from the overlay: relative where it lies beneath the overlay's directory. */

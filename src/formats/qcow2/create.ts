@@ -1,4 +1,4 @@
-import type { CreateOptions } from '../../image/format.js';
+import type { CreateOptions, Creation } from '../../image/creation.js';
 import { roundUp } from '../../lib/bits.js';
 import { ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
@@ -18,11 +18,13 @@ const REFCOUNT_TABLE_AT = CLUSTER;
 const REFCOUNT_BLOCK_AT = 2 * CLUSTER;
 const L1_AT = 3 * CLUSTER;
 
+export const creation: Creation = { options: [], backing: true, create: createImage };
+
 /**
  * Makes an empty image of version 3 with clusters of 64 KiB in an empty storage, durable on return. A size that is no
  * whole number of sectors is rounded up. Throws `limit` and what the storage throws.
  */
-export function createImage(storage: Storage, options: CreateOptions): void {
+function createImage(storage: Storage, options: CreateOptions): void {
   const size = roundUp(options.size, SECTOR);
   const l1Entries = Math.ceil(size / TABLE_SPAN);
   const l1Clusters = Math.ceil((l1Entries * 8) / CLUSTER);

@@ -1,6 +1,6 @@
 import type { ImageFormat } from '../../image/format.js';
 import { check } from './check/check.js';
-import { createImage } from './create.js';
+import { creation } from './create.js';
 import { openImage } from './image.js';
 import { decodeSignature, MAGIC, probedClusterSize } from './layout.js';
 
@@ -19,6 +19,6 @@ export const qcow2: ImageFormat = {
   },
   ownBytes: probedClusterSize,
   open: openImage,
-  create: createImage,
+  creation,
   check,
 };

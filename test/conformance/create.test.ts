@@ -1,0 +1,68 @@
+/** What every format owes that images can be made of: empty, right in size, whole, and the same again. */
+import { expect } from 'chai';
+import { formats } from '../../src/formats/index.js';
+import { OptionValues } from '../../src/image/creation.js';
+import type { ImageFormat } from '../../src/image/format.js';
+import { Faults } from '../../src/storage/faults.js';
+import { MemoryStorage } from '../../src/storage/memory.js';
+import { madeContext, makeImage, memoryContext, type Wishes } from '../support/creation.js';
+import { readAll } from '../support/images.js';
+import { outcome } from '../support/outcome.js';
+import { SEED } from '../support/seed.js';
+
+const MIB = 1024 * 1024;
+
+for (const format of formats.filter((candidate) => candidate.kind === 'image')) {
+  const { creation } = format;
+  if (creation === undefined) continue;
+  describe(`conformance: a new ${format.name}`, () => {
+    for (const wishes of variants(format)) {
+      it(`is empty, of its size, and opens: ${JSON.stringify(wishes)}`, () => empty(format, wishes));
+    }
+
+    it('is the same for the same wishes, time and random bytes', () => {
+      const [one, two] = [makeImage(format, { seed: SEED }), makeImage(format, { seed: SEED })];
+      expect(one.storage.fingerprint()).to.equal(two.storage.fingerprint());
+    });
+
+    it('fails with one reason wherever the host fails', () => {
+      for (let k = 1; ; k++) {
+        const faults = new Faults({ at: k, persistent: true, effect: 'no-space' });
+        const context = memoryContext('disk', new Map());
+        const made = outcome(() =>
+          creation.create(
+            faults.inject(new MemoryStorage('disk')),
+            { size: MIB, values: new OptionValues() },
+            { ...context, makeStorage: (name) => faults.inject(context.makeStorage(name)) },
+          ),
+        );
+        expect(made, `at ${k}`).to.equal(faults.fired === 0 ? 'done' : 'no-space');
+        if (faults.fired === 0) return;
+      }
+    });
+  });
+}
+
+/** Nothing said; then each flag on and each choice, one at a time, where they do not contradict what else counts. */
+function variants(format: ImageFormat): readonly Wishes[] {
+  const each = (format.creation?.options ?? []).flatMap(({ name, kind, choices = [], unsupported }) => {
+    if (unsupported !== undefined) return [];
+    const values = kind === 'flag' ? [true, false] : choices;
+    return values.map((value) => ({ values: { [name]: value } }));
+  });
+  return [{}, { size: 0 }, { size: 512 }, { size: 5 * MIB + 1024 }, ...each].filter(
+    (wishes) => outcome(() => makeImage(format, wishes)) !== 'usage',
+  );
+}
+
+function empty(format: ImageFormat, wishes: Wishes): void {
+  const made = makeImage(format, wishes);
+  const image = format.open(made.storage.copy(), madeContext(made));
+  expect(image.size).to.equal(wishes.size ?? MIB);
+  expect(readAll(image).every((byte) => byte === 0)).to.equal(true);
+  expect(image.info.dirty).to.equal(false);
+  image.close();
+  const findings: string[] = [];
+  format.check?.(made.storage.copy(), madeContext(made), { repair: 'none', tell: (finding) => findings.push(finding) });
+  expect(findings).to.deep.equal([]);
+}
