@@ -82,3 +82,12 @@ export class Sharing {
     Atomics.add(this.words, FIRST_STAMP + (key % STAMPS), 1);
   }
 }
+
+/** The versions of what threads keep copies of. */
+export interface Stamps {
+  stamp(key: number): number;
+  bump(key: number): void;
+}
+
+/** For an image no other thread has open: nothing ever changes behind its back. */
+export const ALONE: Stamps = { stamp: () => 0, bump: () => {} };

@@ -1,12 +1,13 @@
 import { LRUCache } from 'lru-cache';
 import type { Health } from '../../../image/health.js';
 import { checkTable, type Limits } from '../../../image/limits.js';
+import { rewrite } from '../../../image/rewrite.js';
+import type { Stamps } from '../../../image/sharing.js';
 import { bigEndianBytes, bigEndianWords, roundDown, roundUp } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import { readTable, type Storage } from '../../../storage/storage.js';
 import { type Header, l1Claim } from '../header.js';
-import { STAMP, type Stamps } from '../write/cells.js';
-import { rewrite } from '../write/rewrite.js';
+import { STAMP } from '../write/cells.js';
 
 /**
  * L2 tables are cached in pieces of at most this, as QEMU does: a 2 MiB table would cost a random read 2 MiB of

@@ -35,12 +35,6 @@ export function cellsOf(sharing: Sharing | undefined): Float64Array {
   return sharing?.cells ?? new Float64Array(CELLS);
 }
 
-/** The versions of what threads keep copies of. */
-export interface Stamps {
-  stamp(key: number): number;
-  bump(key: number): void;
-}
-
 /** Keys of stamps. Slices of L2 tables and refcount blocks follow, by their offset. */
 export const STAMP = {
   /** Bumped with each of the next four, and whenever an entry becomes pending or is published. */
@@ -50,6 +44,3 @@ export const STAMP = {
   refcountTable: 3,
   firstTable: 4,
 } as const;
-
-/** For an image no other thread has open: nothing ever changes behind its back. */
-export const ALONE: Stamps = { stamp: () => 0, bump: () => {} };

@@ -1,11 +1,12 @@
 import type { Health } from '../../../image/health.js';
 import type { Limits } from '../../../image/limits.js';
+import { rewrite } from '../../../image/rewrite.js';
+import type { Stamps } from '../../../image/sharing.js';
 import { readPadded, type Storage } from '../../../storage/storage.js';
 import { type HeaderChanges, putHeaderChanges } from '../encode.js';
 import { type Header, readHeader } from '../header.js';
 import { AUTOCLEAR, hasFeature } from '../layout.js';
-import { STAMP, type Stamps } from './cells.js';
-import { rewrite } from './rewrite.js';
+import { STAMP } from './cells.js';
 
 /** What a medium stores whole or not at all. All fields that change lie in the first one. */
 const SECTOR = 512;

@@ -1,6 +1,7 @@
+import type { Stamps } from '../../../image/sharing.js';
 import { type EntryRun, ownedEntries } from '../encode.js';
 import type { L2Cache, Overlay, Slice } from '../read/tables.js';
-import { CELL, PENDING_MAX, STAMP, type Stamps } from './cells.js';
+import { CELL, PENDING_MAX, STAMP } from './cells.js';
 
 /** Numbers per record. */
 const FIELDS = 6;

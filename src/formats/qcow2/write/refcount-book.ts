@@ -1,12 +1,13 @@
 import { LRUCache } from 'lru-cache';
 import type { Health } from '../../../image/health.js';
+import { rewrite } from '../../../image/rewrite.js';
+import type { Stamps } from '../../../image/sharing.js';
 import { bigEndianWords, roundDown, roundUp } from '../../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../../lib/errors.js';
 import { readTable, type Storage } from '../../../storage/storage.js';
 import { decodeRefcount, encodeRefcount, refcountBlockOffset } from '../layout.js';
-import { STAMP, type Stamps } from './cells.js';
+import { STAMP } from './cells.js';
 import type { LiveHeader } from './live-header.js';
-import { rewrite } from './rewrite.js';
 
 const CACHE_BYTES = 4 * 1024 * 1024;
 const SECTOR = 512;

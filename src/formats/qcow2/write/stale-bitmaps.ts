@@ -1,11 +1,11 @@
 import type { Health } from '../../../image/health.js';
 import type { Limits } from '../../../image/limits.js';
+import { rewrite } from '../../../image/rewrite.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import { readTable, type Storage } from '../../../storage/storage.js';
 import { readBitmaps } from '../bitmaps.js';
 import type { Header } from '../header.js';
 import { BITMAP_FLAGS_AT, inUseFlags } from '../layout.js';
-import { rewrite } from './rewrite.js';
 
 /**
  * Marks every bitmap as in use, which is how the format says that it no longer tells what changed: whoever reads it

@@ -1,5 +1,5 @@
-import type { Health } from '../../../image/health.js';
-import type { Storage } from '../../../storage/storage.js';
+import type { Storage } from '../storage/storage.js';
+import type { Health } from './health.js';
 
 /** Bytes of a table in use that are to be replaced. Whole sectors, so that half a write never cuts an entry. */
 export interface Rewrite {
