@@ -108,8 +108,6 @@ export interface CreateContext {
   randomBytes(count: number): Buffer;
   /** For headers that carry a date, in seconds since 1970. */
   readonly now: number;
-  /** How much of a long work is done, from 0 to 1; may be called as often as one likes. */
-  progress(part: number): void;
 }
 
 /** How images of a format are made. */

@@ -108,7 +108,6 @@ function create(fd: number, name: string, size: number, backing: NewBacking): vo
       },
       randomBytes,
       now: Math.floor(Date.now() / 1000),
-      progress: () => {},
     },
   );
 }

@@ -46,7 +46,6 @@ export function memoryContext(fileName: string, others: Map<string, MemoryStorag
     },
     randomBytes: (count) => random.bytes(count),
     now: 1_700_000_000,
-    progress: () => {},
   };
 }
 
