@@ -3,11 +3,14 @@ import { imageFormat } from './rig.js';
 import type { Workload } from './workload.js';
 import { qcow2Workloads } from './workloads-qcow2.js';
 import { rawWorkloads } from './workloads-raw.js';
+import { sampleWorkloads } from './workloads-samples.js';
 import { shortWorkloads } from './workloads-short.js';
 
-/** Hand-written workloads of formats that can be written. */
-export function handWritten(): readonly Workload[] {
-  return [...rawWorkloads, ...qcow2Workloads].filter(writable);
+const ORDINARY: readonly Workload[] = [...rawWorkloads, ...qcow2Workloads, ...sampleWorkloads];
+
+/** Workloads of all formats that can be written: those written by hand, and those made from samples. */
+export function ordinary(): readonly Workload[] {
+  return ORDINARY.filter(writable);
 }
 
 /** Enumerated ones: all of them, or a seeded sample. */
@@ -17,7 +20,7 @@ export function enumerated(seed: number, count?: number): readonly Workload[] {
 
 /** Any workload there is. */
 export function workloadNamed(name: string): Workload {
-  const found = [...rawWorkloads, ...qcow2Workloads, ...shortWorkloads(0)].find((workload) => workload.name === name);
+  const found = [...ORDINARY, ...shortWorkloads(0)].find((workload) => workload.name === name);
   if (found === undefined) throw new Error(`no workload is called ${name}`);
   return found;
 }

@@ -3,7 +3,7 @@ import type { MemoryStorage } from '../../src/storage/memory.js';
 import type { HostCopy } from './host-copy.js';
 import { stamped } from './operations.js';
 import { type Rig, readEverything } from './rig.js';
-import { qemuChecks, type StructureCheck } from './structure.js';
+import type { StructureCheck } from './structure.js';
 import { type Found, judge, type Timeline } from './timeline.js';
 import { same, sameStart, type World } from './world.js';
 
@@ -52,7 +52,8 @@ export function examine(
   } catch (error) {
     findings.push(corrupt(`cannot be read: ${messageOf(error)}`));
   }
-  if (byQemu !== 'not' && host !== undefined) findings.push(...ofQemu(host, rig, files, found));
+  if (byQemu !== 'not' && host !== undefined && rig.qemu !== 'nothing')
+    findings.push(...ofQemu(host, rig, files, found));
   if (found !== undefined && findings.length === 0) findings.push(...ofRecovery(examiner, files, found, byQemu));
   return { findings, leakedBytes };
 }
@@ -86,7 +87,7 @@ function ofQemu(
   const format = rig.format.name;
   const image = host.put(rig.files, files);
   const findings: Finding[] = [];
-  if (qemuChecks(format)) {
+  if (rig.qemu === 'checks') {
     const { code, output } = host.check(image, format);
     if (code !== 0 && code !== 3) findings.push(corrupt(`qemu-img check ends with ${code}: ${output}`));
   }
@@ -133,7 +134,7 @@ function ofRecovery(
     const findings = check(rig, copies).corruptions.map((what) => corrupt(`after recovery: ${what}`));
     if (!same(after.disk, expected)) findings.push({ fault: 'stray', what: 'recovery changed the disk' });
     if (!sameSnapshots(after, found)) findings.push({ fault: 'stray', what: 'recovery changed a snapshot' });
-    if (byQemu === 'twice' && host !== undefined && qemuChecks(rig.format.name)) {
+    if (byQemu === 'twice' && host !== undefined && rig.qemu === 'checks') {
       const { code, output } = host.check(host.put(rig.files, copies), rig.format.name);
       if (code !== 0 && code !== 3)
         findings.push(corrupt(`after recovery qemu-img check ends with ${code}: ${output}`));

@@ -3,6 +3,7 @@ import { formats } from '../../src/formats/index.js';
 import type { ImageFormat, OpenContext, Reference } from '../../src/image/format.js';
 import type { Image } from '../../src/image/image.js';
 import { DEFAULT_LIMITS, type Limits } from '../../src/image/limits.js';
+import type { QemuJudge, SampleFile } from '../../src/image/samples.js';
 import type { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
 import { readAll } from '../support/images.js';
@@ -12,7 +13,7 @@ import type { PastDisk } from './world.js';
 /** One file beside the image: its name as the image has it, and its format where it is an image itself. */
 export interface RigFile {
   readonly name: string;
-  readonly role: 'image' | 'base' | 'data-file';
+  readonly role: SampleFile['role'];
   readonly format?: string;
   readonly storage: MemoryStorage;
 }
@@ -28,6 +29,7 @@ export class Rig {
     readonly format: ImageFormat,
     /** The image first. */
     readonly files: readonly RigFile[],
+    readonly qemu: QemuJudge = 'nothing',
   ) {}
 
   /** Opens the image over `storages`, which are in the order of `files` and belong to the caller. */

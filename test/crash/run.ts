@@ -5,7 +5,7 @@
 import { runCrew } from '../support/crew.js';
 import { hasTool } from '../support/scratch.js';
 import { SEED } from '../support/seed.js';
-import { enumerated, handWritten, workloadNamed } from './catalogue.js';
+import { enumerated, ordinary, workloadNamed } from './catalogue.js';
 import { NOTHING, type RunOptions, sum, type Tally } from './runner.js';
 import { summary } from './table.js';
 import { type Answer, type Order, WORKER } from './worker.js';
@@ -20,7 +20,7 @@ const thorough: RunOptions = { ...options, exhaustive: 10, subsets: 256 };
 const orders =
   onlyWorkload === ''
     ? [
-        ...handWritten().map(({ name }) => ({ workload: name, options: thorough })),
+        ...ordinary().map(({ name }) => ({ workload: name, options: thorough })),
         ...enumerated(SEED).map(({ name }) => ({ workload: name, options: thorough })),
       ]
     : [{ workload: workloadNamed(onlyWorkload).name, options: only === undefined ? options : thorough }];

@@ -3,7 +3,7 @@ import { Random } from '../support/seed.js';
 import { type Examiner, examine, type Fault, type Finding } from './examine.js';
 import { HostCopy } from './host-copy.js';
 import { CrashStates } from './states.js';
-import { qemuChecks, type StructureCheck, structureCheck } from './structure.js';
+import { type StructureCheck, structureCheck } from './structure.js';
 import { type Recording, record, type Workload } from './workload.js';
 
 export interface RunOptions {
@@ -77,7 +77,7 @@ export function runWorkload(workload: Workload, options: RunOptions): Tally {
     return { ...NOTHING, states: 1, bad: 1, corrupt: 1, failures: [why] };
   }
   const { rig } = recording;
-  const host = options.qemuEvery > 0 ? new HostCopy() : undefined;
+  const host = options.qemuEvery > 0 && rig.qemu !== 'nothing' ? new HostCopy() : undefined;
   try {
     const check = options.check ?? structureCheck(rig);
     const examiner: Examiner = { rig, timeline: recording.timeline, check, host };
@@ -145,7 +145,7 @@ function atEnd({ rig, after }: Recording, examiner: Examiner, workload: Workload
   const { corruptions, leakedBytes } = examiner.check(rig, after);
   const wrong = [...corruptions, ...(leakedBytes > 0 ? [`${leakedBytes} bytes leaked`] : [])];
   const { host } = examiner;
-  if (host !== undefined && qemuChecks(rig.format.name)) {
+  if (host !== undefined && rig.qemu.startsWith('checks')) {
     const { code, output } = host.check(host.put(rig.files, after), rig.format.name);
     if (code !== 0) wrong.push(`qemu-img check ends with ${code}: ${output}`);
   }

@@ -1,15 +1,15 @@
 /** Images that workloads begin with. Their bytes are made when a workload runs. */
 import type { SampleImage, SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 import { SampleImage as Recipe } from '../../src/formats/qcow2/samples/image.js';
+import type { SampleFile } from '../../src/image/samples.js';
 import { stamped } from './operations.js';
-import type { WorkloadFile } from './workload.js';
 
 /** Stamps of what was there before, so that it is told from what a workload writes. */
 export const BEFORE = 0xbef0_0000;
 export const BASE = 0xba5e_0000;
 
 /** A raw disk full of bytes. */
-export function rawStart(size: number): readonly WorkloadFile[] {
+export function rawStart(size: number): readonly SampleFile[] {
   return [{ name: 'disk.raw', role: 'image', bytes: () => stamped(BEFORE, 0, size) }];
 }
 
@@ -22,13 +22,13 @@ export interface Start {
 }
 
 /** A qcow2 image, with its backing file or its data file. */
-export function qcow2Start({ options, fill, baseBytes }: Start): readonly WorkloadFile[] {
+export function qcow2Start({ options, fill, baseBytes }: Start): readonly SampleFile[] {
   const recipe = (): Recipe => {
     const image = new Recipe(options);
     fill?.(image);
     return image;
   };
-  const files: WorkloadFile[] = [{ name: 'disk.qcow2', role: 'image', bytes: () => recipe().build() }];
+  const files: SampleFile[] = [{ name: 'disk.qcow2', role: 'image', bytes: () => recipe().build() }];
   const { backing, dataFile } = options;
   if (backing !== undefined) {
     files.push({
@@ -39,7 +39,7 @@ export function qcow2Start({ options, fill, baseBytes }: Start): readonly Worklo
     });
   }
   if (dataFile !== undefined) {
-    files.push({ name: dataFile.name, role: 'data-file', bytes: () => recipe().buildDataFile() });
+    files.push({ name: dataFile.name, role: 'part', bytes: () => recipe().buildDataFile() });
   }
   return files;
 }

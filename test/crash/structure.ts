@@ -59,8 +59,3 @@ function ownCheck(rig: Rig, files: readonly MemoryStorage[]): Structure {
 function told({ corruptions, leakedBytes }: Structure): string {
   return `${corruptions.length} corruptions and ${leakedBytes} bytes leaked`;
 }
-
-/** Whether qemu-img can check images of the format. */
-export function qemuChecks(format: string): boolean {
-  return format === 'qcow2';
-}

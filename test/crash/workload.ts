@@ -1,29 +1,23 @@
 /** A workload: an image, and what is done to it. Running one records what reached its files and when. */
 
 import type { ImageFormat } from '../../src/image/format.js';
+import type { QemuJudge, SampleFile } from '../../src/image/samples.js';
 import { Journal, type JournalEntry } from '../../src/storage/journal.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import { describeOperation, type Operation, perform } from './operations.js';
-import { imageFormat, Rig, type RigFile, readEverything } from './rig.js';
+import { imageFormat, Rig, readEverything } from './rig.js';
 import { judge, type Step, Timeline } from './timeline.js';
 import { World } from './world.js';
-
-/** A file of a workload before its first operation. */
-export interface WorkloadFile {
-  readonly name: string;
-  readonly role: RigFile['role'];
-  readonly format?: string;
-  /** Made when it is needed. */
-  bytes(): Uint8Array;
-}
 
 export interface Workload {
   readonly name: string;
   /** A name of the registry, or a format of a test's own. */
   readonly format: string | ImageFormat;
   /** The image first. */
-  readonly files: readonly WorkloadFile[];
+  readonly files: readonly SampleFile[];
   readonly operations: readonly Operation[];
+  /** What qemu-img is asked about its states. */
+  readonly qemu?: QemuJudge;
   /** For workloads with more or larger states than others: only one in so many is looked at. */
   readonly oneIn?: number;
 }
@@ -45,7 +39,7 @@ export function rigOf(workload: Workload): Rig {
     const storage = MemoryStorage.from(bytes(), name);
     return own === undefined ? { name, role, storage } : { name, role, storage, format: own };
   });
-  return new Rig(format, files);
+  return new Rig(format, files, workload.qemu);
 }
 
 /** What the image shows before anything is done to it. */

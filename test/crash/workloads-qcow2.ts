@@ -1,26 +1,15 @@
 /** qcow2: every operation alone and mixed, over every kind of cluster, table and refcount. */
 import type { SampleImage, SampleOptions } from '../../src/formats/qcow2/samples/image.js';
+import { alphabet, everything } from './alphabet.js';
 import type { Operation } from './operations.js';
 import { data, packed, qcow2Start, RAW_BASE, type Start } from './starts.js';
 import type { Workload } from './workload.js';
 
 const KIB = 1024;
 const FLUSH: Operation = { do: 'flush' };
-const REOPEN: Operation = { do: 'reopen' };
 
 function qcow2(name: string, start: Start, operations: readonly Operation[]): Workload {
-  return { name: `qcow2: ${name}`, format: 'qcow2', files: qcow2Start(start), operations };
-}
-
-/** Operations in clusters of `unit`: `w(1.5, 2)` writes two clusters from the middle of cluster 1 on. */
-function alphabet(unit: number) {
-  const range = (at: number, length: number) => ({ at: Math.floor(at * unit), length: Math.ceil(length * unit) });
-  return {
-    w: (at: number, length: number): Operation => ({ do: 'write', ...range(at, length) }),
-    z: (at: number, length: number): Operation => ({ do: 'zero', ...range(at, length) }),
-    d: (at: number, length: number): Operation => ({ do: 'discard', ...range(at, length) }),
-    s: (size: number): Operation => ({ do: 'resize', size: size * unit }),
-  };
+  return { name: `qcow2: ${name}`, format: 'qcow2', files: qcow2Start(start), operations, qemu: 'checks' };
 }
 
 const snapshot = (name: string): Operation => ({ do: 'snapshot', name });
@@ -36,32 +25,6 @@ function storied(image: SampleImage): void {
   image.snapshot('old');
   data(image, 1, 2, 0xbef0_0001);
   if (image.options.version !== 2) image.zero(6 * image.clusterSize, image.clusterSize, true);
-}
-
-/** The same `count` clusters (8 or 16) written, zeroed and discarded in every state they can be in. */
-function everything(unit: number, count = 16): readonly Operation[] {
-  const { w, z, d } = alphabet(unit);
-  const half = count / 2;
-  return [
-    w(0.25, 0.5),
-    w(half + 0.5, 2),
-    FLUSH,
-    w(half + 0.25, 0.125),
-    z(0, 2),
-    w(half - 3.5, 1),
-    FLUSH,
-    d(half, 1.5),
-    w(half + 2, 1.5),
-    w(1, 0.25),
-    FLUSH,
-    z(count - 2.5, 1),
-    d(0, count),
-    w(half - 1.75, 0.5),
-    w(half + 0.75, 0.5),
-    REOPEN,
-    w(2, 1),
-    w(count - 1.5, 0.5),
-  ];
 }
 
 function configured(name: string, options: Omit<SampleOptions, 'size'>, clusters = 16): Workload {

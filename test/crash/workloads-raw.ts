@@ -6,7 +6,7 @@ import type { Workload } from './workload.js';
 const KIB = 1024;
 
 function raw(name: string, size: number, operations: readonly Operation[]): Workload {
-  return { name: `raw: ${name}`, format: 'raw', files: rawStart(size), operations };
+  return { name: `raw: ${name}`, format: 'raw', files: rawStart(size), operations, qemu: 'reads' };
 }
 
 /** Hand-written workloads of raw disks. */

@@ -77,6 +77,7 @@ function workload(word: readonly Letter[], [bits, clusters, backed]: (typeof SIZ
   return {
     name,
     format: 'qcow2',
+    qemu: 'checks',
     files,
     operations: [...operations, { do: 'flush' }, { do: 'write', at: unit, length: 512 }],
   };

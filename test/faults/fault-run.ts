@@ -6,7 +6,7 @@ import type { MemoryStorage } from '../../src/storage/memory.js';
 import type { HostCopy } from '../crash/host-copy.js';
 import { type Action, describeOperation, type Operation, perform, stamped } from '../crash/operations.js';
 import { type Rig, readEverything } from '../crash/rig.js';
-import { qemuChecks, type StructureCheck } from '../crash/structure.js';
+import type { StructureCheck } from '../crash/structure.js';
 import { judge, type Step, worldsAfter, worldsDuring } from '../crash/timeline.js';
 import { firstWorld, rigOf, type Workload } from '../crash/workload.js';
 import { World } from '../crash/world.js';
@@ -98,7 +98,7 @@ class FaultRun {
     const verdict = judge(readEverything(image), this.broken ? this.kept : [this.shown], true);
     image.close();
     if (verdict.kind !== 'good') this.wrong.push(`after reopening: ${JSON.stringify(verdict)}`);
-    if (host !== undefined && qemuChecks(rig.format.name)) {
+    if (host !== undefined && rig.qemu === 'checks') {
       const { code, output } = host.check(host.put(rig.files, memory), rig.format.name);
       if (code !== 0 && code !== 3) this.wrong.push(`qemu-img check ends with ${code}: ${output}`);
     }

@@ -1,6 +1,6 @@
 /** Every storage operation of a workload fails once and for ever: no corruption, no silent success, right reasons. */
 import { expect } from 'chai';
-import { handWritten } from '../crash/catalogue.js';
+import { ordinary } from '../crash/catalogue.js';
 import { checkToy, emptyToy, type Mistake, toy } from '../crash/toy.js';
 import { runCrew } from '../support/crew.js';
 import { hasTool } from '../support/scratch.js';
@@ -24,7 +24,7 @@ describe('faults of the host', function () {
       qemuEvery: hasTool('qemu-img') ? 50 : 0,
       only,
     };
-    const names = handWritten().map(({ name }) => name);
+    const names = ordinary().map(({ name }) => name);
     const orders = names.filter((name) => onlyWorkload === '' || name === onlyWorkload);
     const tallies: (readonly [string, SweepTally])[] = [];
     await runCrew<Order, Answer>({

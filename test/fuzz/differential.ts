@@ -4,10 +4,11 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { ImageFormat } from '../../src/image/format.js';
 import type { Image } from '../../src/image/image.js';
+import type { SampleFile } from '../../src/image/samples.js';
 import { roundDown } from '../../src/lib/bits.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
-import { closedContext } from '../support/images.js';
 import { failure } from '../support/outcome.js';
+import { sampleContext } from '../support/samples.js';
 
 /** QEMU cuts a disk to whole sectors and never looks at the rest. */
 const SECTOR = 512;
@@ -25,18 +26,24 @@ export interface Comparison {
   readonly reason?: string;
 }
 
-/** Reads `bytes` whole both ways. Without qemu-img nothing is compared. */
-export function compare(format: ImageFormat, bytes: Buffer, directory: string): Comparison {
+/** Reads `bytes` whole both ways, with the files they name beside them. Without qemu-img nothing is compared. */
+export function compare(
+  format: ImageFormat,
+  bytes: Buffer,
+  beside: readonly SampleFile[],
+  directory: string,
+): Comparison {
   let disk: Buffer | undefined;
   let tooLarge = false;
   const error = failure(() => {
-    const image: Image = format.open(MemoryStorage.from(bytes, 'image'), closedContext());
+    const image: Image = format.open(MemoryStorage.from(bytes, 'image'), sampleContext(beside));
     tooLarge = image.size > LARGEST;
     disk = Buffer.alloc(tooLarge ? 0 : roundDown(image.size, SECTOR));
     image.read(disk, 0);
     image.close();
   });
   if (tooLarge) return { verdict: 'not compared', said: 'too large' };
+  for (const file of beside) fs.writeFileSync(path.join(directory, file.name), file.bytes());
   const qemu = readWithQemu(format, bytes, directory);
   if (qemu.disk === undefined && qemu.said === undefined) return { verdict: 'not compared', said: 'no answer' };
   if (error !== undefined) {

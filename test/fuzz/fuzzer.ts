@@ -5,11 +5,12 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { formats } from '../../src/formats/index.js';
 import type { ImageFormat } from '../../src/image/format.js';
+import type { Specimen } from '../../src/image/samples.js';
 import { exercise } from '../support/exercise.js';
+import { imageFormats, samplesOf } from '../support/samples.js';
 import { Random } from '../support/seed.js';
-import { offers, type Specimen } from '../support/specimens.js';
+
 import { type Comparison, compare, type Verdict } from './differential.js';
 import { explanation } from './explained.js';
 import { mutate } from './mutate.js';
@@ -49,10 +50,10 @@ interface Target {
 }
 
 function targets(): Target[] {
-  return formats.flatMap((format) =>
-    format.kind === 'image'
-      ? (offers.get(format.name)?.specimens() ?? []).map((specimen) => ({ format, specimen }))
-      : [],
+  return imageFormats.flatMap((format) =>
+    samplesOf(format.name)
+      .specimens()
+      .map((specimen) => ({ format, specimen })),
   );
 }
 
@@ -102,7 +103,7 @@ class Run {
     const described = (what: string): string =>
       `IMGFS_SEED=${this.options.seed} IMGFS_FUZZ_CASE=${n}: ${format.name} ${recipe}: ${what}`;
     try {
-      const outcome = exercise(format, bytes, { reads: 200, extents: 100, random });
+      const outcome = exercise(format, bytes, { reads: 200, extents: 100, random, beside: specimen.beside });
       this.slowest = Math.max(this.slowest, outcome.milliseconds);
       if (outcome.refused === undefined) this.opened++;
       else this.refused[outcome.refused] = (this.refused[outcome.refused] ?? 0) + 1;
@@ -111,7 +112,8 @@ class Run {
       return;
     }
     const { compareEvery } = this.options;
-    if (compareEvery > 0 && n % compareEvery === 0) this.judge(compare(format, bytes, this.directory), described);
+    const wanted = compareEvery > 0 && n % compareEvery === 0 && specimen.notForQemu === undefined;
+    if (wanted) this.judge(compare(format, bytes, specimen.beside ?? [], this.directory), described);
   }
 
   private judge(comparison: Comparison, described: (what: string) => string): void {

@@ -1,6 +1,7 @@
 /** Mutations of a specimen, chosen by a generator: the recipe is repeated by the same seed and case number. */
+import type { FieldPlace, Specimen } from '../../src/image/samples.js';
+import { fieldValue, setField } from '../support/samples.js';
 import type { Random } from '../support/seed.js';
-import type { FieldPlace, Specimen } from '../support/specimens.js';
 
 export interface Mutant {
   readonly bytes: Buffer;
@@ -28,11 +29,11 @@ export function mutate(specimen: Specimen, random: Random): Mutant {
   return { bytes, recipe: `${specimen.name}: ${steps.join(', ')}` };
 }
 
-function changeField(bytes: Buffer, { name, at, bytes: width }: FieldPlace, random: Random): string {
+function changeField(bytes: Buffer, field: FieldPlace, random: Random): string {
+  const { name, at, bytes: width } = field;
   if (at + width > bytes.length) return `${name} is gone`;
-  const before = BigInt(`0x${bytes.toString('hex', at, at + width)}`);
-  const value = BigInt.asUintN(width * 8, newValue(before, BigInt(bytes.length), random));
-  bytes.write(value.toString(16).padStart(width * 2, '0'), at, 'hex');
+  const value = BigInt.asUintN(width * 8, newValue(fieldValue(bytes, field), BigInt(bytes.length), random));
+  setField(bytes, field, value);
   return `${name} = ${value}`;
 }
 

@@ -1,16 +1,16 @@
 import { expect } from 'chai';
-import { formats } from '../../src/formats/index.js';
 import type { Image } from '../../src/image/image.js';
+import type { FieldPlace, Specimen } from '../../src/image/samples.js';
 import { asBuffer } from '../../src/lib/bits.js';
 import { ImgfsError } from '../../src/lib/errors.js';
 import { exercise } from '../support/exercise.js';
+import { fieldValue, imageFormats, samplesOf, setField } from '../support/samples.js';
 import { Random } from '../support/seed.js';
-import { type FieldPlace, offers, type Specimen } from '../support/specimens.js';
 
 /** Values that past bugs were made of; a value wider than the field is cut to it. */
 function values(field: FieldPlace, image: Buffer): ReadonlySet<bigint> {
   const mask = 2n ** BigInt(field.bytes * 8) - 1n;
-  const before = BigInt(`0x${image.toString('hex', field.at, field.at + field.bytes)}`);
+  const before = fieldValue(image, field);
   const size = BigInt(image.length);
   const powers = [9n, 12n, 15n, 16n, 31n, 32n, 48n, 52n, 53n, 56n, 62n, 63n].map((bits) => 2n ** bits);
   const wanted = [
@@ -30,9 +30,9 @@ function values(field: FieldPlace, image: Buffer): ReadonlySet<bigint> {
   return new Set(all.map((value) => value & mask).filter((value) => value !== before));
 }
 
-function withValue(image: Uint8Array, { at, bytes }: FieldPlace, value: bigint): Buffer {
+function withValue(image: Uint8Array, field: FieldPlace, value: bigint): Buffer {
   const changed = Buffer.from(image);
-  changed.write(value.toString(16).padStart(bytes * 2, '0'), at, 'hex');
+  setField(changed, field, value);
   return changed;
 }
 
@@ -53,18 +53,20 @@ function checkUntouched(image: Image, specimen: Specimen, { touches }: FieldPlac
   }
 }
 
-for (const format of formats) {
-  if (format.kind !== 'image') continue;
-  const found = offers.get(format.name)?.specimens() ?? [];
-  for (const specimen of found) {
+for (const format of imageFormats) {
+  for (const specimen of samplesOf(format.name).specimens()) {
+    const { beside } = specimen;
     describe(`hostile: fields of ${format.name}, ${specimen.name}`, () => {
       for (const field of specimen.fields) {
         it(`field-sweep ${field.name}`, () => {
           const random = new Random(field.at);
           for (const value of values(field, asBuffer(specimen.image))) {
             try {
-              exercise(format, withValue(specimen.image, field, value), { reads: 8, extents: 60, random }, (image) =>
-                checkUntouched(image, specimen, field),
+              exercise(
+                format,
+                withValue(specimen.image, field, value),
+                { reads: 8, extents: 60, random, beside },
+                (image) => checkUntouched(image, specimen, field),
               );
             } catch (error) {
               throw new Error(`${field.name} = ${value}`, { cause: error });
@@ -79,7 +81,7 @@ for (const format of formats) {
           for (const { name, at, bytes } of specimen.fields) {
             if (/magic|version/.test(name)) continue;
             all.fill(fill, at, at + bytes);
-            exercise(format, all, { reads: 4, extents: 20, random: new Random(at) });
+            exercise(format, all, { reads: 4, extents: 20, random: new Random(at), beside });
           }
         }
       });

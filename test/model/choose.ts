@@ -32,7 +32,7 @@ export function choose(model: Model, configuration: Configuration, random: Rando
     case 'discard':
       return { do: kind, ...range(model, configuration, random) };
     case 'resize':
-      if (configuration.resize === 'without snapshots' && model.snapshots.size > 0) return { do: 'flush' };
+      if (!mayResize(model, configuration)) return { do: 'flush' };
       return { do: 'resize', size: newSize(model, configuration, random) };
     case 'flush':
     case 'publish':
@@ -78,8 +78,12 @@ function range(model: Model, { unit }: Configuration, random: Random): { at: num
   return { at, length: Math.min(length, model.size - at) };
 }
 
-function newSize(model: Model, { most, unit }: Configuration, random: Random): number {
-  const least = Math.min(model.size, 8 * unit);
+function mayResize({ snapshots }: Model, { resize }: Configuration): boolean {
+  return resize === 'without snapshots' ? snapshots.size === 0 : resize !== 'never';
+}
+
+function newSize(model: Model, { most, unit, resize }: Configuration, random: Random): number {
+  const least = resize === 'grow' ? model.size : Math.min(model.size, 8 * unit);
   const sectors = Math.floor((most - least) / SECTOR);
   return least + SECTOR * random.below(sectors + 1);
 }

@@ -1,17 +1,19 @@
-/** The images that the model test runs on. */
+/** The images that the model test runs on: some described here, some that their formats bring along. */
 import type { SampleOptions } from '../../src/formats/qcow2/samples/image.js';
+import type { QemuJudge, SampleFile, WritableSample } from '../../src/image/samples.js';
 import { imageFormat } from '../crash/rig.js';
 import { data, packed, qcow2Start, RAW_BASE, rawStart } from '../crash/starts.js';
-import type { WorkloadFile } from '../crash/workload.js';
+import { imageFormats, samplesOf } from '../support/samples.js';
 
 export interface Configuration {
   readonly name: string;
   readonly format: string;
-  readonly files: readonly WorkloadFile[];
+  readonly files: readonly SampleFile[];
   /** Unit that lengths and places are chosen around. */
   readonly unit: number;
   readonly snapshots: boolean;
-  readonly resize: 'always' | 'without snapshots';
+  readonly resize: 'always' | 'without snapshots' | 'grow' | 'never';
+  readonly qemu: QemuJudge;
   /** The disk never grows beyond this. */
   readonly most: number;
 }
@@ -38,11 +40,22 @@ function qcow2(name: string, options: Omit<SampleOptions, 'size'>, more: More = 
     ...(more.baseBytes === undefined ? {} : { baseBytes: more.baseBytes }),
   });
   const { snapshots = true, resize = 'always' } = more;
-  return { name, format: 'qcow2', files, unit, snapshots, resize, most: size * 1.5 };
+  return { name, format: 'qcow2', files, unit, snapshots, resize, most: size * 1.5, qemu: 'checks' };
 }
 
+const RAW: Configuration = {
+  name: 'raw',
+  format: 'raw',
+  files: rawStart(MIB),
+  unit: 4096,
+  snapshots: false,
+  resize: 'always',
+  most: 2 * MIB,
+  qemu: 'reads',
+};
+
 const all: readonly Configuration[] = [
-  { name: 'raw', format: 'raw', files: rawStart(MIB), unit: 4096, snapshots: false, resize: 'always', most: 2 * MIB },
+  RAW,
   qcow2('qcow2', {}),
   qcow2('qcow2, 512 B', { clusterBits: 9 }, { clusters: 512 }),
   qcow2('qcow2, 4 KiB, backed', { clusterBits: 12, backing: RAW_BASE }, { clusters: 256, baseBytes: 1.2 * MIB }),
@@ -54,7 +67,22 @@ const all: readonly Configuration[] = [
   qcow2('qcow2, refcounts of 8 bits', { clusterBits: 12, refcountBits: 8 }, { clusters: 256 }),
   qcow2('qcow2, refcounts of 64 bits', { clusterBits: 10, refcountBits: 64 }, { clusters: 512 }),
   qcow2('qcow2, data file', { clusterBits: 12, dataFile: { name: 'data.raw' } }, { clusters: 256, snapshots: false }),
+  ...imageFormats.flatMap(({ name }) => (samplesOf(name).writable?.() ?? []).map((sample) => ofSample(name, sample))),
 ];
+
+function ofSample(format: string, sample: WritableSample): Configuration {
+  const { name, unit, modelUnits = 64, snapshots = false, resize, qemu } = sample;
+  return {
+    name: `${format}, ${name}`,
+    format,
+    files: sample.files(modelUnits),
+    unit,
+    snapshots,
+    resize: resize === 'both' ? 'always' : (resize ?? 'never'),
+    most: unit * modelUnits * (resize === undefined ? 1 : 1.5),
+    qemu,
+  };
+}
 
 /** Those of formats that can be written. */
 export function configurations(): readonly Configuration[] {

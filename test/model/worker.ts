@@ -1,6 +1,6 @@
 /** A thread that runs the model test on one configuration after the other. */
 import { HostCopy } from '../crash/host-copy.js';
-import { qemuChecks, structureCheck } from '../crash/structure.js';
+import { structureCheck } from '../crash/structure.js';
 import { sameStart } from '../crash/world.js';
 import { serve } from '../support/crew.js';
 import { hasTool } from '../support/scratch.js';
@@ -45,11 +45,12 @@ function problems(name: string, operations: number, seed: number): readonly stri
 /** qemu-img must find nothing to say about the image, and read the same disk and snapshots. */
 function ofQemu({ rig, files, model }: ModelResult): readonly string[] {
   const format = rig.format.name;
+  if (rig.qemu === 'nothing') return [];
   const host = new HostCopy();
   try {
     const image = host.put(rig.files, files);
     const wrong: string[] = [];
-    if (qemuChecks(format)) {
+    if (rig.qemu.startsWith('checks')) {
       const { code, output } = host.check(image, format);
       if (code !== 0) wrong.push(`qemu-img check ends with ${code}: ${output}`);
     }

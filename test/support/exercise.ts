@@ -2,9 +2,10 @@
 import { expect } from 'chai';
 import type { ImageFormat } from '../../src/image/format.js';
 import type { Image } from '../../src/image/image.js';
+import type { SampleFile } from '../../src/image/samples.js';
 import { ImgfsError, type Reason } from '../../src/lib/errors.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
-import { closedContext } from './images.js';
+import { sampleContext } from './samples.js';
 import type { Random } from './seed.js';
 
 export interface Exercise {
@@ -12,6 +13,8 @@ export interface Exercise {
   /** Extents asked for at most: a hostile map may have more than anybody can wait for. */
   readonly extents: number;
   readonly random: Random;
+  /** What the image names. */
+  readonly beside?: readonly SampleFile[] | undefined;
 }
 
 export interface Outcome {
@@ -45,7 +48,7 @@ export function exercise(
   const started = performance.now();
   let image: Image | undefined;
   const error = tried(() => {
-    image = format.open(MemoryStorage.from(bytes, 'image'), closedContext());
+    image = format.open(MemoryStorage.from(bytes, 'image'), sampleContext(how.beside));
   });
   if (image !== undefined) {
     inspect(image);

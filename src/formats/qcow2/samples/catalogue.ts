@@ -1,28 +1,12 @@
 /** Ready-made images for suites that run over every format: good ones with what they must read as, and broken ones. */
 
+import type { BrokenSample, GoodSample } from '../../../image/samples.js';
 import { asBuffer } from '../../../lib/bits.js';
 import type { Reason } from '../../../lib/errors.js';
 import { encodeFeatureNames, putEntry, putU64 } from '../encode.js';
 import { EXTENSION, HEADER_BYTES, incompatibleByte } from '../layout.js';
 import { SampleImage, type SampleOptions } from './image.js';
 import { layOut } from './lay-out.js';
-
-/** An image that must open, and the bytes its guest must see. */
-export interface GoodSample {
-  readonly name: string;
-  readonly image: Uint8Array;
-  readonly disk: Uint8Array;
-  /** Snapshots by id, with the disk and the machine state each must show. */
-  readonly snapshots: readonly { readonly id: string; readonly disk: Uint8Array; readonly vmState: Uint8Array }[];
-}
-
-/** An image that must be refused: when it is opened, or when guest offset 0 is read. */
-export interface BrokenSample {
-  readonly name: string;
-  readonly image: Uint8Array;
-  readonly fails: 'open' | 'read' | 'snapshots' | 'info';
-  readonly reason: Reason;
-}
 
 const VARIANTS: readonly (readonly [string, Omit<SampleOptions, 'size'>])[] = [
   ['version 2', { version: 2 }],

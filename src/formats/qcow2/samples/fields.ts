@@ -1,4 +1,5 @@
 /** Where the fields of a sample lie, so that tests can put wrong values into every one of them. */
+import type { FieldPlace, Specimen } from '../../../image/samples.js';
 import { asBuffer, readU64BE } from '../../../lib/bits.js';
 import {
   BITMAP_HEADER_BYTES,
@@ -8,26 +9,6 @@ import {
 } from '../layout.js';
 import { SampleImage, type SampleOptions } from './image.js';
 import { type LaidOut, layOut } from './lay-out.js';
-
-/** A big-endian field of an image. */
-export interface FieldPlace {
-  readonly name: string;
-  readonly at: number;
-  readonly bytes: 1 | 2 | 4 | 8;
-  /**
-   * The guest bytes that may change with it (none: length 0). The rest of the disk must read as before, or the image
-   * be refused. Undefined where the field decides about the whole disk.
-   */
-  readonly touches?: { readonly start: number; readonly length: number };
-}
-
-/** A good image, what it reads as, and its fields. */
-export interface Specimen {
-  readonly name: string;
-  readonly image: Uint8Array;
-  readonly disk: Uint8Array;
-  readonly fields: readonly FieldPlace[];
-}
 
 type Shape = readonly [name: string, bytes: FieldPlace['bytes']];
 
