@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { checkNewSize } from '../image/new-size.js';
 import { type OpenedImage, openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
 import { hintWhereMounted } from './mounted-hint.js';
@@ -14,7 +15,6 @@ interface ResizeFlags extends WriteFlags {
 }
 
 const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'];
-const SECTOR = 512;
 
 /** `imgfs resize`: gives a disk another size. */
 export const verb: Verb = {
@@ -74,10 +74,7 @@ function checkPreallocation(mode = 'off'): void {
 function newSize({ image, file }: OpenedImage, change: Change, { shrink }: ResizeFlags): number {
   const size = change.bytes + (change.from === 'present' ? image.size : 0);
   if (size <= 0) throw new ImgfsError('refused', `${file.name}: the new size must be positive`);
-  if (!Number.isSafeInteger(size)) throw new ImgfsError('limit', `${file.name}: ${size} bytes are too many`);
-  if (size % SECTOR !== 0 && size !== image.size && image.info.format !== 'raw') {
-    throw new ImgfsError('refused', `${file.name}: the new size must be a multiple of ${SECTOR}`);
-  }
+  checkNewSize(image, size, file.name);
   if (size < image.size && shrink !== true) {
     throw new ImgfsError('refused', `${file.name} would lose its last ${image.size - size} bytes`, {
       hint: 'if nothing there is needed, use --shrink',

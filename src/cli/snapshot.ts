@@ -49,7 +49,7 @@ export const verb: Verb = {
       .argument('<image>', 'the image, or where it is mounted')
       .option('-l, --list', 'list the snapshots')
       .option('-c, --create <name>', 'take one')
-      .option('-a, --apply <snapshot>', 'make the disk what it was then')
+      .option('-a, --apply <snapshot>', 'make the disk what it was then; in a mount, while nobody has it open')
       .option('-d, --delete <snapshot>', 'delete one')
       .option('--rename <old> <new>', 'rename one')
       .addOption(new Option('--to <new>').hideHelp())
@@ -138,16 +138,17 @@ function changeAtRest(opened: OpenedImage, action: Exclude<Action, { kind: 'list
   }
 }
 
-/** The process that serves the mount makes the change. The disk itself is in use there, and cannot be exchanged. */
+/** The process that serves the mount makes the change; the disk must not be open there if it is to be another. */
 function changeLive(path: string, action: Exclude<Action, { kind: 'list' }>, served: ServedImage): void {
   const { home, mountpoint } = served;
-  if (home === undefined || action.kind === 'apply') {
+  if (home === undefined) {
     throw new ImgfsError('busy', `${path} is mounted on ${mountpoint}`, {
       hint: `end it with imgfs umount ${mountpoint}`,
     });
   }
   const snapshots = new LiveSnapshots(home);
   if (action.kind === 'create') snapshots.create(action.name);
+  if (action.kind === 'apply') snapshots.apply(action.name);
   if (action.kind === 'delete') snapshots.delete(action.name);
   if (action.kind === 'rename') snapshots.rename(action.name, action.to);
 }

@@ -74,6 +74,12 @@ export interface NameServer {
   remove(parent: Ino, name: string): void;
   /** Throws `exists` where the new name is taken, `busy` while the file is open. */
   rename(parent: Ino, name: string, newParent: Ino, newName: string): void;
+  /**
+   * Sets an extended attribute, which is how a file is told to do what no other call says. Returns the files whose
+   * bytes or sizes are others now: what the kernel keeps of them is to be dropped before this is answered. Throws
+   * `unsupported` for an attribute that means nothing, `busy` while one of these files is open.
+   */
+  setExtended(ino: Ino, name: string, value: Uint8Array): readonly Ino[];
 }
 
 /** Data: bytes of the files. Called on whichever thread received the request. */

@@ -6,11 +6,12 @@ const refuse = (): never => {
   throw new ImgfsError('read-only', 'nothing here can be changed');
 };
 
-export const readOnlyNames: Pick<NameServer, 'resize' | 'create' | 'remove' | 'rename'> = {
+export const readOnlyNames: Pick<NameServer, 'resize' | 'create' | 'remove' | 'rename' | 'setExtended'> = {
   resize: refuse,
   create: refuse,
   remove: refuse,
   rename: refuse,
+  setExtended: refuse,
 };
 
 /** Nothing is ever written, so everything is durable. */

@@ -74,6 +74,8 @@ export interface Libc {
   becomeFlusher(): boolean;
   /** Loads a shared library so that later loads find its symbols. Throws Error when it cannot. */
   loadGlobal(path: string): void;
+  /** lsetxattr(2): sets an extended attribute of the file itself, even of a symbolic link. */
+  setExtended(path: string, name: string, value: Uint8Array): void;
   /** Ends the process at once, whatever its threads are blocked in. */
   exitNow(code: number): never;
 }
@@ -160,6 +162,7 @@ function bind(koffi: Koffi): Libc {
     recvmsg: native('long recvmsg(int fd, void *message, int flags)'),
     mlock: native('int mlock(const void *address, size_t length)'),
     prctl: native('int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)'),
+    lsetxattr: native('int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)'),
     exit: native('void _exit(int code)'),
   };
 
@@ -233,6 +236,9 @@ function bind(koffi: Koffi): Libc {
     becomeFlusher: () => calls.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) === 0,
     loadGlobal(path) {
       koffi.load(path, { global: true });
+    },
+    setExtended(path, name, value) {
+      check('lsetxattr', () => calls.lsetxattr(path, name, value, value.length, 0));
     },
     exitNow(code): never {
       calls.exit(code);

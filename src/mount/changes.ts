@@ -1,6 +1,8 @@
 /** Changing the tree: snapshots as files, and sizes. Main thread only. */
 import type { Ino } from '../fuse/adapter.js';
 import type { Image } from '../image/image.js';
+import { pickSnapshot } from '../image/named-snapshot.js';
+import { checkNewSize } from '../image/new-size.js';
 import { ImgfsError } from '../lib/errors.js';
 import { escapeName, unescapeName } from '../tree/names.js';
 import type { DirectoryNode, TreeNode, ViewNode } from '../tree/tree.js';
@@ -14,8 +16,10 @@ export interface ChangesParts {
   readonly live: LiveTree;
   readonly image: (index: number) => Image;
   readonly isOpen: (ino: Ino) => boolean;
-  /** Lets go of a view that is about to be no more. */
+  /** Lets go of what is kept of a view. */
   readonly forget: (ino: Ino) => void;
+  /** The kernel keeps written pages, and with them takes its own word for the size of a file. */
+  readonly sizesStay: boolean;
 }
 
 /** Every method throws ImgfsError, and then nothing has changed. What was done is durable. */
@@ -32,9 +36,33 @@ export class Changes {
         hint: 'end the mount and use imgfs resize --shrink',
       });
     }
-    if (!Number.isSafeInteger(size)) throw new ImgfsError('limit', `${size} bytes are too many`);
-    this.parts.image(node.source.image).resize(size);
+    const image = this.parts.image(node.source.image);
+    checkNewSize(image, size, `"${node.name}"`);
+    image.resize(size);
     this.parts.live.refresh();
+  }
+
+  /**
+   * Makes the disk of the view `ino` what it was at a snapshot, given by id or else name, and returns the views that
+   * show it. Not while one of them is open: its user would find another disk from one read to the next.
+   */
+  apply(ino: Ino, wanted: string): readonly Ino[] {
+    const { live, image: imageOf, isOpen, forget, sizesStay } = this.parts;
+    const node = live.nodes.get(ino);
+    if (node?.kind !== 'view' || !node.writable) throw readOnly(node);
+    const image = imageOf(node.source.image);
+    const { id, diskSize } = pickSnapshot(image.snapshots(), wanted, { first: 'id', of: `"${node.name}"` });
+    const shown = [...live.nodes.values()].filter(
+      (one) => one.kind === 'view' && one.changes && one.source.image === node.source.image,
+    );
+    if (shown.some((one) => isOpen(one.ino))) throw new ImgfsError('busy', `"${node.name}" is open`);
+    if (sizesStay && diskSize !== node.size) {
+      throw new ImgfsError('unsupported', `"${node.name}" cannot change its size with writeback_cache`);
+    }
+    image.applySnapshot(id);
+    for (const one of shown) forget(one.ino);
+    live.refresh();
+    return shown.map((one) => one.ino);
   }
 
   /** Takes a snapshot and returns its file. */

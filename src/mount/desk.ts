@@ -10,6 +10,7 @@ import type {
 } from '../fuse/adapter.js';
 import type { OpenedImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
+import { APPLY } from '../tree/names.js';
 import type { TreeNode, ViewNode } from '../tree/tree.js';
 import { Changes } from './changes.js';
 import type { LiveTree } from './live-tree.js';
@@ -37,6 +38,8 @@ export interface DeskParts {
   readonly modifications: Modifications;
   /** Nobody else may change the images meanwhile, so cached pages stay true. */
   readonly keepCache: boolean;
+  /** The kernel keeps written pages and sends them later. */
+  readonly writebackCache: boolean;
 }
 
 /** The front desk: answers every name request, and every data request that no worker can. Main thread only. */
@@ -53,6 +56,7 @@ export class FrontDesk implements NameServer, DataServer {
       image: (index) => parts.image(index).image,
       isOpen: (ino) => this.uses.has(ino),
       forget: (ino) => this.forget(ino),
+      sizesStay: parts.writebackCache,
     });
   }
 
@@ -131,6 +135,11 @@ export class FrontDesk implements NameServer, DataServer {
 
   rename(parent: Ino, name: string, newParent: Ino, newName: string): void {
     this.changes.rename(parent, name, newParent, newName);
+  }
+
+  setExtended(ino: Ino, name: string, value: Uint8Array): readonly Ino[] {
+    if (name !== APPLY) throw new ImgfsError('unsupported', `an attribute "${name}" cannot be set`);
+    return this.changes.apply(ino, Buffer.from(value).toString());
   }
 
   serves(ino: Ino): boolean {

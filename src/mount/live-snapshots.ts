@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import type { InfoDocument, SnapshotDocument } from '../image/describe.js';
 import { pickSnapshot } from '../image/named-snapshot.js';
 import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
-import { escapeName, snapshotStems } from '../tree/names.js';
+import { libc } from '../lib/libc.js';
+import { APPLY, escapeName, snapshotStems } from '../tree/names.js';
 
 /** All methods throw ImgfsError. What was done is durable. */
 export class LiveSnapshots {
@@ -23,6 +24,25 @@ export class LiveSnapshots {
 
   delete(wanted: string): void {
     this.asked('cannot delete one of', () => fs.unlinkSync(this.fileOf(wanted, 'name')));
+  }
+
+  /** Makes the disk what it was then. Throws `busy` while somebody has it open. */
+  apply(wanted: string): void {
+    const { id } = pickSnapshot(this.list(), wanted, { first: 'id', of: this.home });
+    const disk = join(this.home, 'disk.raw');
+    const calls = libc();
+    if (calls === undefined) throw new ImgfsError('system', 'a mount cannot be told: the FFI (koffi) cannot be loaded');
+    try {
+      calls.setExtended(disk, APPLY, Buffer.from(id));
+    } catch (error) {
+      const whose = `cannot apply a snapshot to ${disk}`;
+      const code = systemCode(error);
+      if (code === 'EBUSY') throw new ImgfsError('busy', `${whose}: it is open`, { cause: error });
+      if (code !== 'EOPNOTSUPP') throw hostError(whose, error);
+      throw new ImgfsError('unsupported', `${whose}: this mount cannot show a disk of another size`, {
+        hint: 'end it with imgfs umount',
+      });
+    }
   }
 
   rename(wanted: string, name: string): void {

@@ -96,6 +96,7 @@ function serve(
     info: (index) => infoJson(describeImage(image(index))),
     blockSize: Math.max(512, ...images.map((opened) => opened.image.blockSize)),
     keepCache: !options.forceShare,
+    writebackCache: options.writebackCache,
   });
   const writing = images.some((opened) => opened.image.writable);
   const plans = images.map((opened) => opened.plan);

@@ -6,6 +6,9 @@
 /** The longest file name Linux takes, in bytes. */
 const NAME_MAX = 255;
 
+/** The extended attribute that, set to a snapshot's id or name on `disk.raw`, makes the disk what it was then. */
+export const APPLY = 'user.imgfs.apply';
+
 /** Room for a suffix that sets an over-long or repeated name apart. */
 const SUFFIX_ROOM = 12;
 

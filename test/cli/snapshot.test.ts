@@ -205,12 +205,41 @@ describe('imgfs snapshot', function () {
         expectDone('-d', '1', it);
         expect(names(it)).to.deep.equal(['3 50%']);
         expect(imgfs(['snapshot', '-l', it]).stdout).to.match(/^Snapshot list:\nID .*\n3 +50% +0 B .*\n$/);
-        expectRefused(/is mounted on .*imgfs umount/, '-a', '50%', it);
         expect(imgfs(['umount', mounted]).code).to.equal(0);
         qemuImg('check', '-q', image);
         expect(names(image)).to.deep.equal(['3 50%']);
       });
     }
+
+    it('applies one to the disk that is mounted, unless somebody has that open', async () => {
+      const image = make();
+      const mounted = here.mountToWrite(image);
+      const disk = `${mounted}/disk.raw`;
+      const write = (text: string): void => fs.writeFileSync(disk, text, { flag: 'r+' });
+      write('one');
+      expectDone('-c', 'one', image);
+      fs.truncateSync(disk, 8 * 1024 * 1024);
+      write('two');
+      const fd = fs.openSync(disk, 'r');
+      expectRefused(/disk.raw: it is open$/m, '-a', 'one', image);
+      fs.closeSync(fd);
+      await eventually('applied', () => imgfs(['snapshot', '-a', 'one', image]).code === 0);
+      const bytes = fs.readFileSync(disk);
+      expect([bytes.length, bytes.toString('latin1', 0, 3)]).to.deep.equal([4 * 1024 * 1024, 'one']);
+      expectRefused(/has no snapshot "two": it has "one"/, '-a', 'two', mounted);
+      expect(imgfs(['umount', mounted]).code).to.equal(0);
+      qemuImg('check', '-q', image);
+      expect(qemuBytes(image).equals(bytes)).to.equal(true);
+    });
+
+    it('does not apply one of another size where the kernel keeps written pages', () => {
+      const image = make();
+      const mounted = here.mountToWrite(image, '-o', 'writeback_cache');
+      expectDone('-c', 'one', image);
+      expectDone('-a', 'one', image);
+      fs.truncateSync(`${mounted}/disk.raw`, 8 * 1024 * 1024);
+      expectRefused(/cannot show a disk of another size: end it with imgfs umount/, '-a', 'one', image);
+    });
 
     it('does not delete a snapshot that is open', async () => {
       const image = make();
@@ -243,7 +272,9 @@ describe('imgfs snapshot', function () {
       expect(code).to.equal(0);
       expect(stdout).to.include('one');
       expect(stderr).to.match(/^imgfs: warning: /);
-      for (const path of [image, file]) expectRefused(/is mounted on/, '-c', 'two', path);
+      for (const path of [image, file]) {
+        for (const action of ['-c', '-a']) expectRefused(/is mounted on/, action, 'one', path);
+      }
     });
 
     it('that is read-only, or writes to an overlay: the image is listed and stays as it is', () => {

@@ -3,8 +3,10 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { systemCode } from '../../src/lib/errors.js';
+import { libc } from '../../src/lib/libc.js';
 import { forEachAdapter } from '../support/adapters.js';
-import { itWhere, place } from '../support/place.js';
+import { eventually, itWhere, place } from '../support/place.js';
 import { imgfs, must, run } from '../support/program.js';
 import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
 import { Random, SEED } from '../support/seed.js';
@@ -20,6 +22,16 @@ function ended(at: string, image: string): void {
 
 function hash(file: string): string {
   return createHash('sha256').update(fs.readFileSync(file)).digest('hex');
+}
+
+/** Sets an extended attribute, and returns how that went: `done`, or the errno's name. */
+function set(file: string, value: string, name = 'user.imgfs.apply'): string | undefined {
+  try {
+    libc()?.setExtended(file, name, Buffer.from(value));
+    return 'done';
+  } catch (error) {
+    return systemCode(error);
+  }
 }
 
 /** Runs `body` with the view open. */
@@ -127,6 +139,7 @@ forEachAdapter('writing', ({ can }, option) => {
       const file = image(format);
       const at = here.mountToWrite(file, option);
       const view = path.join(at, 'disk.raw');
+      if (format === 'qcow2') expect(() => fs.truncateSync(view, SIZE + 700)).to.throw(/EINVAL/);
       fs.truncateSync(view, SIZE + MIB);
       expect(fs.statSync(view).size).to.equal(SIZE + MIB);
       opened(view, 'r+', (fd) => fs.writeSync(fd, 'at the end', SIZE + MIB - 10));
@@ -224,6 +237,67 @@ forEachAdapter('writing', ({ can }, option) => {
     const after = qemuImgJson('info', '--output=json', file) as { snapshots: { name: string }[] };
     expect(after.snapshots.map(({ name }) => name)).to.deep.equal(['a/b', 'uno']);
   });
+
+  for (const workers of [1, 4]) {
+    itWhere(
+      workers > 1 && !can.threads ? 'the adapter has one thread' : undefined,
+      `applies a snapshot to a disk that nobody has open, with ${workers} worker${workers > 1 ? 's' : ''}`,
+      async () => {
+        const base = image('qcow2');
+        const file = here.path(`top-${count}.qcow2`);
+        qemuImg('create', '-q', '-f', 'qcow2', '-b', base, '-F', 'qcow2', file);
+        const at = here.mountToWrite(file, option, `--workers=${workers}`);
+        const [view, layer] = [path.join(at, 'disk.raw'), path.join(at, 'layers', `1-top-${count}.raw`)];
+        const write = (value: number): void => fs.writeFileSync(view, Buffer.alloc(8 * MIB, value), { flag: 'r+' });
+        /** Both views, read whole by several processes at once, so that every worker has its part. */
+        const values = (): readonly string[] =>
+          [view, layer].map((one) => {
+            const many = Array.from({ length: 8 }, (_, n) => `dd if=${one} bs=1M count=1 skip=${n} status=none &`);
+            return [...new Set(must('sh', '-c', `${many.join(' ')} wait`))].join('');
+          });
+        write(65);
+        must('touch', path.join(at, 'snapshots/one.raw'));
+        write(66);
+        must('touch', path.join(at, 'snapshots/two.raw'));
+        fs.truncateSync(view, SIZE + MIB);
+        write(67);
+        expect(values()).to.deep.equal(['C', 'C']);
+        const before = fs.statSync(view);
+
+        for (const busy of [view, layer]) {
+          opened(busy, 'r', () => {
+            expect(set(view, 'one')).to.equal('EBUSY');
+          });
+        }
+        expect([set(view, 'three'), set(view, '')]).to.deep.equal(['ENOENT', 'ENOENT']);
+        expect([set(layer, 'one'), set(path.join(at, 'info.json'), 'one')]).to.deep.equal(['EROFS', 'EROFS']);
+        expect(set(view, 'one', 'user.other')).to.equal('EOPNOTSUPP');
+        expect(values()).to.deep.equal(['C', 'C']);
+
+        for (const [wanted, value] of [
+          ['one', 'A'],
+          ['2', 'B'],
+          ['1', 'A'],
+        ] as const) {
+          await eventually('applied', () => set(view, wanted) === 'done');
+          for (const one of [view, layer]) expect(fs.statSync(one).size, one).to.equal(SIZE);
+          expect(values(), `after ${wanted}`).to.deep.equal([value, value]);
+          expect(fs.statSync(view).blocks * 512).to.equal(8 * MIB);
+        }
+        const after = fs.statSync(view);
+        expect([after.ino, after.mtimeMs > before.mtimeMs]).to.deep.equal([before.ino, true]);
+        write(68);
+        expect([...values(), fs.readFileSync(path.join(at, 'snapshots/one.raw'), 'latin1')[0]]).to.deep.equal([
+          'D',
+          'D',
+          'A',
+        ]);
+        ended(at, file);
+        expect(qemuBytes(file, '-f', 'qcow2').length).to.equal(SIZE);
+        expect(qemuBytes(file, '-f', 'qcow2').toString('latin1', 0, 3)).to.equal('DDD');
+      },
+    );
+  }
 
   it('shows what was written in every other view of the same bytes', () => {
     const base = image('qcow2');

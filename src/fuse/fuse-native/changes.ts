@@ -22,7 +22,8 @@ type Changes =
   | 'unlink'
   | 'rename'
   | 'link'
-  | 'symlink';
+  | 'symlink'
+  | 'setxattr';
 
 /** Data goes by handle, names by path. What no tree of ours can do is EPERM, or EROFS where nothing can be done. */
 export function changeHandlers(
@@ -71,6 +72,13 @@ export function changeHandlers(
     unlink: (path, done) => done(change(['unlink', path], () => names.remove(...inDirectory(path)))),
     rename: (from, to, done) =>
       done(change(['rename', from, to], () => names.rename(...inDirectory(from), ...inDirectory(to)))),
+    // The kernel keeps no attributes here, and drops a file's pages at every open: see options.ts.
+    setxattr: (path, name, value, _position, _flags, done) =>
+      done(
+        change(['setxattr', path, name], () => {
+          names.setExtended(resolvePath(names, path), name, Buffer.from(value));
+        }),
+      ),
     chmod: (path, _mode, done) => done(never('chmod', path)),
     chown: (path, _uid, _gid, done) => done(never('chown', path)),
     mknod: (path, _mode, _device, done) => done(never('mknod', path)),

@@ -39,8 +39,8 @@ export type DoneWith<T> = (result: number, value?: T) => void;
 
 /**
  * The handlers we have. What is left out is answered better by libfuse or the kernel: `access` never comes with
- * default_permissions, `fgetattr` falls back to `getattr`, and extended attributes are ENOSYS, after which the kernel
- * asks no more and says EOPNOTSUPP.
+ * default_permissions, `fgetattr` falls back to `getattr`, and extended attributes can be set only: to get, list or
+ * remove one is ENOSYS, after which the kernel asks no more and says EOPNOTSUPP.
  */
 export interface Operations {
   getattr(path: string, done: DoneWith<Stat>): void;
@@ -66,4 +66,6 @@ export interface Operations {
   rename(from: string, to: string, done: Done): void;
   link(from: string, to: string, done: Done): void;
   symlink(target: string, path: string, done: Done): void;
+  /** `value` is memory of libfuse, as in `read`. */
+  setxattr(path: string, name: string, value: Buffer, position: number, flags: number, done: Done): void;
 }

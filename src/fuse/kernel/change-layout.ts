@@ -90,3 +90,19 @@ export function renameOf(request: Buffer, withFlags: boolean): Rename {
     special: flags > RENAME_NOREPLACE,
   };
 }
+
+/** What a SETXATTR sets. */
+export interface SetExtended {
+  readonly name: string;
+  readonly value: Uint8Array;
+}
+
+/** fuse_setxattr_in without SETXATTR_EXT: size u32 @0, flags u32 @4; then the name and the value. */
+export function setExtendedOf(request: Buffer): SetExtended | undefined {
+  const size = request.readUInt32LE(REQUEST_HEADER);
+  const names = REQUEST_HEADER + 8;
+  const name = nameOf(request, names);
+  const at = request.indexOf(0, names) + 1;
+  if (name === undefined || at + size > request.length) return undefined;
+  return { name, value: request.subarray(at, at + size) };
+}

@@ -1,7 +1,7 @@
 /** The requests that change names, sizes and attributes: the front desk's handlers of them. */
 import { constants } from 'node:os';
 import type { Ino, NameServer } from '../adapter.js';
-import { createdNameOf, renameOf, type SetAttributes, setAttributesOf } from './change-layout.js';
+import { createdNameOf, renameOf, type SetAttributes, setAttributesOf, setExtendedOf } from './change-layout.js';
 import type { Handler } from './frontdesk.js';
 import { inodeOf, nameOf, putAttributes, putEntry, putOpen, REPLY_HEADER } from './layout.js';
 import { OPCODE } from './opcodes.js';
@@ -10,18 +10,22 @@ const { EINVAL, ENOENT, EPERM, EROFS } = constants.errno;
 const { SETATTR, CREATE, UNLINK, RENAME, RENAME2 } = OPCODE;
 const { SYMLINK, MKNOD, MKDIR, RMDIR, LINK, SETXATTR, REMOVEXATTR, TMPFILE } = OPCODE;
 
-/** Where the kernel has everything read-only it asks for none of this; what comes all the same is refused as such. */
-export function changes(names: NameServer, readOnly: boolean): [number, Handler][] {
+/**
+ * Where the kernel has everything read-only it asks for none of this; what comes all the same is refused as such.
+ * `drop` has the kernel forget what it keeps of a file.
+ */
+export function changes(names: NameServer, readOnly: boolean, drop: (ino: Ino) => void): [number, Handler][] {
   const refuse = (errno: number): Handler => {
     return () => -errno;
   };
-  const never = [SYMLINK, MKNOD, MKDIR, RMDIR, LINK, SETXATTR, REMOVEXATTR, TMPFILE] as const;
+  const never = [SYMLINK, MKNOD, MKDIR, RMDIR, LINK, REMOVEXATTR, TMPFILE] as const;
   const possible: [number, Handler][] = [
     [SETATTR, (request, reply) => setAttributes(names, request, reply)],
     [CREATE, (request, reply) => create(names, request, reply)],
     [UNLINK, (request) => unlink(names, request)],
     [RENAME, (request) => rename(names, request, false)],
     [RENAME2, (request) => rename(names, request, true)],
+    [SETXATTR, (request) => setExtended(names, request, drop)],
   ];
   return [
     ...never.map((opcode): [number, Handler] => [opcode, refuse(readOnly ? EROFS : EPERM)]),
@@ -65,5 +69,13 @@ function rename(names: NameServer, request: Buffer, withFlags: boolean): number 
   if (special || to === undefined) return -EINVAL;
   if (from === undefined) return -ENOENT;
   names.rename(inodeOf(request), from, newParent, to);
+  return 0;
+}
+
+/** The notices go before the reply: whoever waits for that finds nothing old afterwards. */
+function setExtended(names: NameServer, request: Buffer, drop: (ino: Ino) => void): number {
+  const wanted = setExtendedOf(request);
+  if (wanted === undefined) return -EINVAL;
+  for (const ino of names.setExtended(inodeOf(request), wanted.name, wanted.value)) drop(ino);
   return 0;
 }

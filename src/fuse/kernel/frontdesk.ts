@@ -1,7 +1,7 @@
 /** The main thread's part: INIT's successors about names, and whatever a data worker passed on. */
 import { constants } from 'node:os';
 import { ImgfsError } from '../../lib/errors.js';
-import type { NameServer, Served } from '../adapter.js';
+import type { Ino, NameServer, Served } from '../adapter.js';
 import { Complaints } from '../complaints.js';
 import { errnoOf } from '../errno.js';
 import { changes } from './changes.js';
@@ -10,6 +10,7 @@ import { send } from './device.js';
 import { Directories } from './directories.js';
 import {
   bodyFits,
+  dropNotice,
   errnoOfReply,
   handleOf,
   inodeOf,
@@ -61,7 +62,12 @@ export class FrontDesk {
   ) {
     this.complaints = new Complaints(options.log);
     this.data = new DataDesk(served.data, this.complaints);
-    this.handlers = new Map([...changes(served.names, options.readOnly), ...questions(served.names, options.readOnly)]);
+    const { fd, readOnly } = options;
+    const drop = (ino: Ino): void => {
+      const notice = dropNotice(ino);
+      send(fd, notice, notice.length);
+    };
+    this.handlers = new Map([...changes(served.names, readOnly, drop), ...questions(served.names, readOnly)]);
   }
 
   /**
@@ -72,7 +78,7 @@ export class FrontDesk {
     if (request.length < REQUEST_HEADER || isSilent(opcodeOf(request))) return;
     const reply = this.data.reply;
     const length = this.answer(request, reply);
-    if (retries > 0 && errnoOfReply(reply) === EBUSY && changesNames(opcodeOf(request))) {
+    if (retries > 0 && errnoOfReply(reply) === EBUSY && wantsItClosed(opcodeOf(request))) {
       setTimeout(() => this.take(request, retries - 1), BUSY_WAIT_MS);
       return;
     }
@@ -107,8 +113,9 @@ export class FrontDesk {
   }
 }
 
-function changesNames(opcode: number): boolean {
-  return opcode === OPCODE.UNLINK || opcode === OPCODE.RENAME || opcode === OPCODE.RENAME2;
+function wantsItClosed(opcode: number): boolean {
+  const { UNLINK, RENAME, RENAME2, SETXATTR } = OPCODE;
+  return opcode === UNLINK || opcode === RENAME || opcode === RENAME2 || opcode === SETXATTR;
 }
 
 /**

@@ -61,6 +61,7 @@ BODY_BYTES[OPCODE.SETATTR] = 88;
 BODY_BYTES[OPCODE.CREATE] = 16;
 BODY_BYTES[OPCODE.RENAME] = 8;
 BODY_BYTES[OPCODE.RENAME2] = 16;
+BODY_BYTES[OPCODE.SETXATTR] = 8;
 
 /** Whether a request of `length` bytes (at least a header) has every fixed field its decoder reads. */
 export function bodyFits(opcode: number, length: number): boolean {
@@ -148,6 +149,21 @@ export function errorReply(low: number, high: number, errno: number): Buffer {
   reply.writeUInt32LE(low, 8);
   reply.writeUInt32LE(high, 12);
   return reply;
+}
+
+/** FUSE_NOTIFY_INVAL_INODE. */
+const DROP_INODE = 2;
+
+/**
+ * Not a reply: tells the kernel to drop the pages and attributes that it has of a file. fuse_out_header with the code
+ * where an errno would be, then fuse_notify_inval_inode_out: ino @0, offset @8, length @16 (0 for the rest of it).
+ */
+export function dropNotice(ino: number): Buffer {
+  const notice = Buffer.alloc(REPLY_HEADER + 24);
+  notice.writeUInt32LE(notice.length, 0);
+  notice.writeInt32LE(DROP_INODE, 4);
+  put64(notice, REPLY_HEADER, ino);
+  return notice;
 }
 
 /** The errno (positive) a finished reply carries. */

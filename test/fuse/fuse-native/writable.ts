@@ -117,6 +117,11 @@ export function fakeServed(): Served {
         tree.files.set(newName, idle(name));
         tree.files.delete(name);
       },
+      setExtended(ino, name, value) {
+        if (name !== 'user.size') throw new ImgfsError('unsupported', `no ${name}`);
+        tree.at(ino).size = Number(Buffer.from(value).toString());
+        return [ino];
+      },
     },
     data: {
       serves: () => true,

@@ -5,7 +5,7 @@ import { Complaints } from '../../../src/fuse/complaints.js';
 import { fallocateOf, PAYLOAD_AT, renameOf, setAttributesOf } from '../../../src/fuse/kernel/change-layout.js';
 import { changes } from '../../../src/fuse/kernel/changes.js';
 import { DataDesk } from '../../../src/fuse/kernel/data.js';
-import { bodyFits, errnoOfReply } from '../../../src/fuse/kernel/layout.js';
+import { bodyFits, dropNotice, errnoOfReply } from '../../../src/fuse/kernel/layout.js';
 import { negotiate } from '../../../src/fuse/kernel/negotiate.js';
 import { OPCODE } from '../../../src/fuse/kernel/opcodes.js';
 import { readOnlyData } from '../../../src/fuse/read-only.js';
@@ -142,11 +142,17 @@ describe('kernel wire: changes of names', () => {
     },
     remove: (parent: number, name: string) => void said.push(`remove ${parent} ${name}`),
     rename: (...args: readonly (number | string)[]) => void said.push(`rename ${args.join(' ')}`),
+    setExtended(ino: number, name: string, value: Uint8Array) {
+      said.push(`set ${ino} ${name} ${Buffer.from(value).toString()}`);
+      return [ino, 12];
+    },
   } as unknown as NameServer;
 
   function handle(bytes: Buffer, readOnly = false): number {
     const reply = Buffer.alloc(4096);
-    const handler = new Map(changes(names, readOnly)).get(bytes.readUInt32LE(4));
+    const handler = new Map(changes(names, readOnly, (ino) => void said.push(`drop ${ino}`))).get(
+      bytes.readUInt32LE(4),
+    );
     try {
       return handler?.(bytes, reply) ?? 0;
     } catch (error) {
@@ -187,8 +193,22 @@ describe('kernel wire: changes of names', () => {
     expect(renameOf(request(OPCODE.RENAME, fields(8, [0, 8n]), text('a', '')), false).to).to.equal(undefined);
   });
 
+  it('sets an extended attribute, and has the kernel forget before it answers', () => {
+    const named = (size: number, ...bytes: readonly string[]): Buffer =>
+      request(OPCODE.SETXATTR, fields(8, [0, size]), ...bytes.map((part) => Buffer.from(part)));
+    expect(handle(named(3, 'user.x\0', 'a\0b'))).to.equal(0);
+    expect(handle(named(0, 'user.x\0'))).to.equal(0);
+    for (const wrong of [named(4, 'user.x\0', 'abc'), named(3, 'user.x'), named(0, '\0'), named(2 ** 32 - 1)]) {
+      expect(handle(wrong)).to.equal(-EINVAL);
+    }
+    expect(said).to.deep.equal(['set 7 user.x a\0b', 'drop 7', 'drop 12', 'set 7 user.x ', 'drop 7', 'drop 12']);
+    const notice = dropNotice(7);
+    expect([notice.length, notice.readUInt32LE(0), notice.readInt32LE(4)]).to.deep.equal([40, 40, 2]);
+    expect([8, 16, 24, 32].map((at) => notice.readBigUInt64LE(at))).to.deep.equal([0n, 7n, 0n, 0n]);
+  });
+
   it('is read-only as a whole where the mount is', () => {
-    for (const opcode of [OPCODE.SETATTR, OPCODE.CREATE, OPCODE.UNLINK, OPCODE.RENAME, OPCODE.MKDIR]) {
+    for (const opcode of [OPCODE.SETATTR, OPCODE.CREATE, OPCODE.UNLINK, OPCODE.RENAME, OPCODE.SETXATTR, OPCODE.MKDIR]) {
       expect(handle(request(opcode, Buffer.alloc(120)), true)).to.equal(-EROFS);
     }
     expect(handle(request(OPCODE.MKDIR, Buffer.alloc(20)))).to.equal(-EPERM);
