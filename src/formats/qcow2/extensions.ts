@@ -1,5 +1,6 @@
 import { asBuffer, roundUp } from '../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
+import { storedText } from '../../lib/stored-text.js';
 import {
   BITMAPS_EXTENSION_BYTES,
   type BitmapsClaim,
@@ -68,12 +69,6 @@ export function readExtensions(all: readonly RawExtension[], name: string): Exte
     ...(bitmaps === undefined ? {} : { bitmaps: readBitmapsClaim(bitmaps, name) }),
     ...(crypto === undefined ? {} : { crypto: readCryptoClaim(crypto, name) }),
   };
-}
-
-/** A string of a header: it ends with its field or at the first NUL, as QEMU reads it. */
-export function storedText(bytes: Buffer): string {
-  const end = bytes.indexOf(0);
-  return bytes.toString('utf8', 0, end < 0 ? bytes.length : end);
 }
 
 /** How messages call incompatible feature `bit`: by the image's own table where it has a name for it. */

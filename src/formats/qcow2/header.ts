@@ -1,8 +1,9 @@
 import type { NamedFile } from '../../image/image.js';
 import { checkTable, type Limits, type TableClaim } from '../../image/limits.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
+import { storedText } from '../../lib/stored-text.js';
 import { readPadded, readTable, type Storage } from '../../storage/storage.js';
-import { type Extensions, incompatibleName, readExtensions, splitExtensions, storedText } from './extensions.js';
+import { type Extensions, incompatibleName, readExtensions, splitExtensions } from './extensions.js';
 import {
   AUTOCLEAR,
   COMPATIBLE,
