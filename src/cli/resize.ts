@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { Preallocation } from '../image/image.js';
 import { checkNewSize } from '../image/new-size.js';
 import { type OpenedImage, openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
@@ -10,11 +11,11 @@ import { QEMU_IMG_CODES, type Verb } from './verb.js';
 
 interface ResizeFlags extends WriteFlags {
   readonly shrink?: true;
-  readonly preallocation?: string;
+  readonly preallocation: string;
   readonly quiet?: true;
 }
 
-const PREALLOCATIONS = ['off', 'metadata', 'falloc', 'full'];
+const PREALLOCATIONS: readonly Preallocation[] = ['off', 'metadata', 'falloc', 'full'];
 
 /** `imgfs resize`: gives a disk another size. */
 export const verb: Verb = {
@@ -29,7 +30,7 @@ export const verb: Verb = {
       .argument('<image>', 'the image')
       .argument('<size>', 'the new size, or with + or - how much is added or taken away')
       .option('--shrink', 'delete what lies beyond a smaller size')
-      .option('--preallocation <mode>', 'off; other modes are not supported yet');
+      .option('--preallocation <mode>', `what is set aside for the new part: ${PREALLOCATIONS.join(', ')}`, 'off');
     declareWriteOptions(command);
     command.option('-q, --quiet', 'print nothing');
   },
@@ -37,10 +38,14 @@ export const verb: Verb = {
     const flags = command.opts<ResizeFlags>();
     const [path = '', text = ''] = command.args;
     const change = parseChange(text);
-    checkPreallocation(flags.preallocation);
+    const preallocation = parsePreallocation(flags.preallocation);
     const opened = hintWhereMounted(path, () => openImage(path, writeOptions(flags)));
     try {
-      opened.image.resize(newSize(opened, change, flags));
+      const size = newSize(opened, change, flags);
+      if (preallocation !== 'off' && size <= opened.image.size) {
+        throw new ImgfsError('refused', `${path}: only what a disk gains can be preallocated`);
+      }
+      opened.image.resize(size, preallocation);
     } finally {
       opened.image.close();
     }
@@ -61,13 +66,10 @@ function parseChange(text: string): Change {
   return { from: sign === '' ? 'nothing' : 'present', bytes: sign === '-' ? -bytes : bytes };
 }
 
-function checkPreallocation(mode = 'off'): void {
-  if (!PREALLOCATIONS.includes(mode)) {
-    throw new ImgfsError('usage', `--preallocation "${mode}" is unknown`, { hint: PREALLOCATIONS.join(', ') });
-  }
-  if (mode !== 'off') {
-    throw new ImgfsError('unsupported', `--preallocation ${mode} is not supported yet`, { hint: 'leave it out' });
-  }
+function parsePreallocation(mode: string): Preallocation {
+  const known = PREALLOCATIONS.find((one) => one === mode);
+  if (known !== undefined) return known;
+  throw new ImgfsError('usage', `--preallocation "${mode}" is unknown`, { hint: PREALLOCATIONS.join(', ') });
 }
 
 /** Throws `refused` where the size is impossible, or the user has not said that it may become smaller. */

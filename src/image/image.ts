@@ -64,6 +64,12 @@ export interface ImageInfo {
 }
 
 /**
+ * What a disk that grows gets for its new part: nothing but a larger size; its place in the tables (`metadata`); that
+ * and space set aside on the host (`falloc`); that and written zeros (`full`).
+ */
+export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
+
+/**
  * An opened virtual disk. Offsets and lengths are guest bytes; `size` is exact, also where it is no multiple of 512.
  * Whoever opened it closes it; closing an image closes what it opened (its backing image, its snapshots' readers).
  */
@@ -105,8 +111,11 @@ export interface Image {
   publish(): void;
   /** Returns when everything written before is durable. After a failure every later write and flush fails too. */
   flush(): void;
-  /** Changes the guest size. Throws `unsupported` where the format cannot. */
-  resize(size: number): void;
+  /**
+   * Changes the guest size; `preallocation` (`off` by default) is for one that grows. Durable on return. Throws
+   * `unsupported` where the format cannot, and `no-space`: the disk then has the size it had.
+   */
+  resize(size: number, preallocation?: Preallocation): void;
   /** Takes a snapshot of the present state under a name of any bytes; durable on return. */
   createSnapshot(name: Uint8Array): Snapshot;
   deleteSnapshot(id: string): void;

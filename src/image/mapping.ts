@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache';
 import { ImgfsError } from '../lib/errors.js';
 import { readPadded, type Storage } from '../storage/storage.js';
 import type { Health } from './health.js';
-import type { Extent, Image, ImageInfo, Snapshot } from './image.js';
+import type { Extent, Image, ImageInfo, Preallocation, Snapshot } from './image.js';
 import type { LayerWriter, SnapshotWriter } from './writer.js';
 import { WritePath, type WrittenDisk } from './writing.js';
 
@@ -182,9 +182,13 @@ export class MappedImage implements Image {
     this.writing?.flush();
   }
 
-  resize(size: number): void {
+  resize(size: number, preallocation: Preallocation = 'off'): void {
     if (!Number.isSafeInteger(size) || size < 0) throw new RangeError(`${size} is not a size`);
-    this.changes().resize(size);
+    const changes = this.changes();
+    if (preallocation !== 'off' && changes.writer.preallocations?.includes(preallocation) !== true) {
+      throw new ImgfsError('unsupported', `${this.info.format} has no preallocation by ${preallocation}`);
+    }
+    changes.resize(size, preallocation);
   }
 
   createSnapshot(name: Uint8Array): Snapshot {

@@ -1,4 +1,4 @@
-import type { Extent, Image, ImageInfo, Snapshot } from './image.js';
+import type { Extent, Image, ImageInfo, Preallocation, Snapshot } from './image.js';
 import type { Sharing } from './sharing.js';
 
 /**
@@ -92,8 +92,8 @@ export class SharedImage implements Image {
     this.alone(() => this.image.flush());
   }
 
-  resize(size: number): void {
-    this.alone(() => this.image.resize(size));
+  resize(size: number, preallocation?: Preallocation): void {
+    this.alone(() => this.image.resize(size, preallocation));
   }
 
   createSnapshot(name: Uint8Array): Snapshot {

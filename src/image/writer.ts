@@ -1,5 +1,5 @@
 import type { Storage } from '../storage/storage.js';
-import type { Snapshot } from './image.js';
+import type { Preallocation, Snapshot } from './image.js';
 
 /**
  * Where the first bytes of a range can be written that cannot be overwritten where they lie now: whole units of the
@@ -36,6 +36,8 @@ export interface LayerWriter {
   readonly unit: number;
   /** Whether `prepare` was called, by any thread. Until then nothing is overwritten in place either. */
   readonly ready: boolean;
+  /** The ways to preallocate what a disk gains, besides `off`; none by default. */
+  readonly preallocations?: readonly Preallocation[];
   /** Called before the first change of anything: ends what only holds while nobody writes. A look never calls it. */
   prepare(): void;
   /** Called before bytes are overwritten in place. Throws `corrupt` where they would land on one of the tables. */
@@ -56,8 +58,11 @@ export interface LayerWriter {
    * can be made to read as zeros first. Also the first check that the format can have that size.
    */
   reach(size: number): void;
-  /** Changes the guest size; durable on return. Never beyond what `reach` was called for. */
-  resize(size: number): void;
+  /**
+   * Changes the guest size; durable on return. Never beyond what `reach` was called for. What a larger disk gains is
+   * preallocated, in one of the ways above, before the size says that it is there.
+   */
+  resize(size: number, preallocation: Preallocation): void;
   /** The last call: publishes what is pending, gives back what was reserved, and flushes. */
   finish(): void;
   readonly snapshots?: SnapshotWriter;

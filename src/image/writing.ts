@@ -1,5 +1,6 @@
 import { roundUp } from '../lib/bits.js';
 import type { Health } from './health.js';
+import type { Preallocation } from './image.js';
 import type { Mapping } from './mapping.js';
 import type { LayerWriter, Placement } from './writer.js';
 
@@ -95,7 +96,7 @@ export class WritePath {
    * left bytes there) and the backing image where that is longer. Both are made zeros, durably, before the size says
    * that they belong to the disk.
    */
-  resize(size: number): void {
+  resize(size: number, preallocation: Preallocation): void {
     this.prepare();
     const old = this.disk.size;
     if (size > old) {
@@ -104,7 +105,7 @@ export class WritePath {
       if (end > old) this.zero(old, end - old, { unmap: false });
     }
     this.writer.flush();
-    if (size !== old) this.writer.resize(size);
+    if (size !== old) this.writer.resize(size, size > old ? preallocation : 'off');
   }
 
   /** Nothing more can be changed after this. A damaged image is left as it is. */

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { deviceNumbers } from '../lib/bits.js';
 import { hostError, ImgfsError } from '../lib/errors.js';
 import { libc, SystemCallError } from '../lib/libc.js';
-import type { Storage, StorageExtent } from './storage.js';
+import { type Storage, type StorageExtent, writeZeros } from './storage.js';
 
 /** What is known of an open file: enough to use it in another thread, which must never open the path again. */
 export interface OpenFile {
@@ -17,9 +17,6 @@ export interface OpenFile {
   /** Flushes do nothing: speed for those who can do without the image after a crash. */
   readonly unsafe?: boolean;
 }
-
-/** Zeros written at once where the host cannot discard or allocate a range. */
-const ZERO_STEP = 1024 * 1024;
 
 /**
  * A regular file or block device, by descriptor. The descriptor belongs to whoever opened it (one table in the main
@@ -109,7 +106,7 @@ export class FileStorage implements Storage {
     } catch (error) {
       throw hostError(`cannot punch ${this.name}`, error);
     }
-    this.writeZeros(at, within);
+    writeZeros(this, at, within);
   }
 
   /** fallocate(2); where there is none, zeros are written into holes and behind the end. */
@@ -126,7 +123,7 @@ export class FileStorage implements Storage {
     for (let here = at; here < end; ) {
       const run = here < size ? this.extent(here) : { data: false, length: end - here };
       const step = Math.min(run.length, end - here);
-      if (!run.data) this.writeZeros(here, step);
+      if (!run.data) writeZeros(this, here, step);
       here += step;
     }
   }
@@ -157,13 +154,6 @@ export class FileStorage implements Storage {
   close(): void {
     this.release?.();
     this.release = undefined;
-  }
-
-  private writeZeros(at: number, length: number): void {
-    const zeros = Buffer.alloc(Math.min(length, ZERO_STEP));
-    for (let done = 0; done < length; done += zeros.length) {
-      this.write(zeros.subarray(0, Math.min(zeros.length, length - done)), at + done);
-    }
   }
 
   private shrunk(): ImgfsError {

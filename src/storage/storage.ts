@@ -63,3 +63,14 @@ export function readTable(storage: Storage, into: Uint8Array, at: number, what: 
     throw new ImgfsError('truncated', `${storage.name}: the image ends inside its ${what}`);
   }
 }
+
+/** Zeros written at once. */
+const ZERO_STEP = 1024 * 1024;
+
+/** Writes zeros over the range, growing the storage if needed: space is taken for all of it. */
+export function writeZeros(storage: Storage, at: number, length: number): void {
+  const zeros = new Uint8Array(Math.min(length, ZERO_STEP));
+  for (let done = 0; done < length; done += zeros.length) {
+    storage.write(zeros.subarray(0, Math.min(zeros.length, length - done)), at + done);
+  }
+}

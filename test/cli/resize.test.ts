@@ -2,7 +2,9 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { imgfs, type Run } from '../support/imgfs.js';
-import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
+import { Machine } from '../support/namespace.js';
+import { needsRoot } from '../support/place.js';
+import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo, settle } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
 import { scratch } from '../support/scratch.js';
 
@@ -17,6 +19,10 @@ function qemuResize(...args: readonly string[]): Run {
 /** The size that qemu-img sees. */
 function sizeOf(file: string, format: string): unknown {
   return (qemuImgJson('info', '--output=json', '-f', format, file) as Record<string, unknown>)['virtual-size'];
+}
+
+function escaped(text: string): string {
+  return text.replace(/[.()]/g, '\\$&');
 }
 
 describe('imgfs resize', function () {
@@ -129,18 +135,108 @@ describe('imgfs resize', function () {
     qemuImg('check', '-q', image);
   });
 
-  it('refuses preallocation, which it does not have', () => {
-    const image = make('qcow2');
-    expect(imgfs(['resize', '--preallocation=off', image, '8M']).code).to.equal(0);
-    for (const mode of ['metadata', 'falloc', 'full']) {
-      const { code, stderr } = imgfs(['resize', `--preallocation=${mode}`, image, '9M']);
-      expect({ code, stderr }).to.deep.equal({
-        code: 1,
-        stderr: `imgfs: --preallocation ${mode} is not supported yet: leave it out\n`,
+  it('refuses preallocation of what does not grow, and ways it does not know', () => {
+    for (const format of ['raw', 'qcow2']) {
+      const image = make(format);
+      for (const size of ['4M', '2M']) {
+        const args = ['-f', format, '--shrink', '--preallocation=falloc', image, size];
+        expect(qemuResize(...args).code).to.equal(REFUSED);
+        const { code, stderr } = imgfs(['resize', ...args]);
+        expect({ code, stderr }).to.deep.equal({
+          code: REFUSED,
+          stderr: `imgfs: ${image}: only what a disk gains can be preallocated\n`,
+        });
+      }
+      expect(imgfs(['resize', '--preallocation=some', image, '9M']).stderr).to.include('off, metadata, falloc, full');
+      expect(sizeOf(image, format)).to.equal(4 * MIB);
+    }
+    const raw = ['-f', 'raw', '--preallocation=metadata', at('disk.raw'), '9M'];
+    expect(qemuResize(...raw).code).to.equal(REFUSED);
+    expect(imgfs(['resize', ...raw])).to.include({
+      code: REFUSED,
+      stderr: 'imgfs: raw has no preallocation by metadata\n',
+    });
+  });
+
+  /** A qcow2 image as qemu-img maps it, without places, which are the writer's choice. */
+  function mapOf(file: string): unknown {
+    settle(file);
+    const map = qemuImgJson('map', '--output=json', '-f', 'qcow2', file) as { length: number; offset?: number }[];
+    const joined: { length: number; kind: string }[] = [];
+    for (const { length, offset, ...extent } of map) {
+      const kind = JSON.stringify({ ...extent, start: 0, placed: offset !== undefined });
+      const last = joined.at(-1);
+      if (last?.kind === kind) last.length += length;
+      else joined.push({ length, kind });
+    }
+    return joined;
+  }
+
+  function blocksOf(file: string): number {
+    settle(file);
+    return fs.statSync(file).blocks * 512;
+  }
+
+  describe('with the new part preallocated, beside qemu-img', () => {
+    const kinds: readonly (readonly [string, readonly string[], readonly string[]])[] = [
+      ['qcow2', [], ['metadata', 'falloc', 'full']],
+      ['clusters of 4 KiB', ['-o', 'cluster_size=4k'], ['metadata', 'falloc']],
+      ['version 2', ['-o', 'compat=0.10'], ['metadata']],
+      ['subclusters', ['-o', 'extended_l2=on'], ['metadata', 'full']],
+    ];
+    it('qcow2, metadata, in the middle of a cluster', () => expectSame('qcow2', ['--preallocation=metadata'], '7000k'));
+    for (const [name, options, modes] of kinds) {
+      for (const mode of modes) {
+        it(`${name}, ${mode}`, () => {
+          const [ours, theirs] = [make('qcow2', options, '4160k'), at('theirs')];
+          fs.copyFileSync(ours, theirs);
+          const args = ['-f', 'qcow2', `--preallocation=${mode}`];
+          expect(qemuResize(...args, theirs, '9M').code).to.equal(0);
+          expect(imgfs(['resize', ...args, ours, '9M'])).to.include({ code: 0, stderr: '' });
+          expect(mapOf(ours)).to.deep.equal(mapOf(theirs));
+          expect(Math.abs(blocksOf(ours) - blocksOf(theirs))).to.be.below(MIB);
+          expect(blocksOf(ours) >= 5 * MIB).to.equal(mode !== 'metadata');
+          qemuImg('check', '-q', ours);
+          // Nothing of a written disk needs a place any more.
+          const before = fs.statSync(ours).size;
+          qemuIo(ours, ['write -P 3 4160k 5056k']);
+          expect(fs.statSync(ours).size).to.equal(before);
+          qemuImg('check', '-q', ours);
+        });
+      }
+    }
+    for (const mode of ['falloc', 'full']) {
+      it(`raw, ${mode}`, () => {
+        expectSame('raw', [`--preallocation=${mode}`], '9000001');
+        // 1 MiB and 64 KiB of it were written.
+        expect(blocksOf(at('disk.raw'))).to.be.within(9_000_001 - 3 * MIB, 9_000_001 - 2.5 * MIB);
       });
     }
-    expect(imgfs(['resize', '--preallocation=some', image, '9M']).stderr).to.include('off, metadata, falloc, full');
-    expect(sizeOf(image, 'qcow2')).to.equal(8 * MIB);
+  });
+
+  describe('on a full file system', () => {
+    needsRoot();
+    const machine = new Machine();
+
+    it('leaves the size and the image as they were', () => {
+      const ran = machine.run(`
+        mkdir "$HERE/small"; mount -t tmpfs -o size=8m imgfs-test "$HERE/small"; cd "$HERE/small"
+        qemu-img create -q -f qcow2 a.qcow2 2M; qemu-io -c 'write -P 1 0 1M' a.qcow2 > /dev/null
+        qemu-img create -q -f raw a.raw 2M; cp a.qcow2 before
+        for disk in a.qcow2 a.raw; do for mode in falloc full; do
+          imgfs resize --preallocation=$mode $disk 12M && echo "$disk took it"
+          qemu-img info $disk | grep 'virtual size'; stat -c '%s %n' $disk
+        done; done || true
+        cmp a.qcow2 before; qemu-img check -q a.qcow2
+        imgfs resize --preallocation=full a.qcow2 4M; qemu-img check -q a.qcow2; qemu-img compare -q a.qcow2 before`);
+      expect(ran).to.include({ code: 0 });
+      const size = 'virtual size: 2 MiB (2097152 bytes)';
+      const raw = `${size}\n2097152 a.raw\n`;
+      expect(ran.stdout).to.match(
+        new RegExp(`^(${escaped(size)}\\n[0-9]+ a.qcow2\\n){2}(${escaped(raw)}){2}Image resized.\n$`),
+      );
+      expect(ran.stderr.match(/^imgfs: .*no space left on device$/gm)).to.have.length(4);
+    });
   });
 
   it('leaves an image alone that somebody uses', async () => {

@@ -1,4 +1,5 @@
 /** Operations in the units of a format, and the mix of them that every format must bear. */
+import type { Preallocation } from '../../src/image/image.js';
 import type { Operation } from './operations.js';
 
 const FLUSH: Operation = { do: 'flush' };
@@ -12,6 +13,7 @@ export function alphabet(unit: number) {
     z: (at: number, length: number): Operation => ({ do: 'zero', ...range(at, length) }),
     d: (at: number, length: number): Operation => ({ do: 'discard', ...range(at, length) }),
     s: (size: number): Operation => ({ do: 'resize', size: size * unit }),
+    p: (size: number, preallocation: Preallocation): Operation => ({ do: 'resize', size: size * unit, preallocation }),
   };
 }
 

@@ -1,5 +1,5 @@
 /** What a workload does to an image: the alphabet of the crash, fault and model runners. */
-import type { Image } from '../../src/image/image.js';
+import type { Image, Preallocation } from '../../src/image/image.js';
 
 export type Operation =
   /** `zeros` writes zeros instead of bytes that tell which operation wrote them. */
@@ -9,7 +9,7 @@ export type Operation =
   | { readonly do: 'discard'; readonly at: number; readonly length: number }
   | { readonly do: 'flush' }
   | { readonly do: 'publish' }
-  | { readonly do: 'resize'; readonly size: number }
+  | { readonly do: 'resize'; readonly size: number; readonly preallocation?: Preallocation }
   | { readonly do: 'snapshot'; readonly name: string }
   | { readonly do: 'delete'; readonly name: string }
   | { readonly do: 'apply'; readonly name: string }
@@ -65,7 +65,7 @@ export function perform(image: Image, operation: Action, stamp: number): void {
       image.publish();
       break;
     case 'resize':
-      image.resize(operation.size);
+      image.resize(operation.size, operation.preallocation);
       break;
     case 'snapshot':
       image.createSnapshot(Buffer.from(operation.name));
@@ -90,7 +90,7 @@ export function describeOperation(operation: Operation): string {
     case 'discard':
       return `${operation.do} ${operation.at}+${operation.length}`;
     case 'resize':
-      return `resize ${operation.size}`;
+      return ['resize', operation.size, operation.preallocation].join(' ').trimEnd();
     case 'rename':
       return `rename ${operation.name} ${operation.to}`;
     case 'snapshot':

@@ -303,5 +303,67 @@ const sizes: readonly Workload[] = [
   ]),
 ];
 
+const k16 = alphabet(16 * KIB);
+
+/** Growing with the new part preallocated: places, tables and refcounts come with the size or not at all. */
+const preallocated: readonly Workload[] = [
+  qcow2('growing by metadata, 512 B', { options: { size: 40 * KIB, clusterBits: 9 }, fill: (i) => data(i, 0, 8) }, [
+    b512.p(300, 'metadata'),
+    b512.w(250, 40),
+    b512.d(280, 10),
+    FLUSH,
+    b512.p(900, 'full'),
+    b512.w(899, 1),
+  ]),
+  qcow2('growing by all three, with a snapshot', { options: plain4, fill: storied }, [
+    k4.w(31, 1),
+    k4.p(40, 'metadata'),
+    snapshot('large'),
+    k4.w(36, 4),
+    k4.p(48, 'falloc'),
+    apply('old'),
+    k4.p(44, 'full'),
+    k4.w(32.5, 4),
+    remove('old'),
+    FLUSH,
+    k4.s(16),
+  ]),
+  qcow2('growing by metadata, version 2', { options: { ...plain4, version: 2 }, fill: (image) => data(image, 0, 4) }, [
+    k4.p(40.5, 'metadata'),
+    k4.w(39, 1.5),
+    FLUSH,
+  ]),
+  qcow2(
+    'growing by metadata, backed, subclusters',
+    { options: { size: 100 * KIB, clusterBits: 14, extended: true, backing: RAW_BASE }, baseBytes: 160 * KIB },
+    [k16.w(1, 1), k16.p(12, 'metadata'), k16.w(6.5, 0.25), k16.w(8, 2), FLUSH, k16.w(11, 0.5)],
+  ),
+  qcow2(
+    'growing by metadata over a longer backing file',
+    { options: { size: 70 * KIB, clusterBits: 12, backing: RAW_BASE }, baseBytes: 128 * KIB },
+    [k4.w(16, 1), k4.p(24, 'metadata'), k4.w(20, 1), FLUSH, k4.p(40, 'falloc'), k4.w(39, 1)],
+  ),
+  qcow2(
+    'growing by all three, data file',
+    { options: { ...plain4, dataFile: { name: 'data.bin', raw: false } }, fill: (image) => data(image, 0, 4) },
+    [
+      k4.w(20, 12),
+      k4.s(16),
+      k4.p(24, 'metadata'),
+      k4.w(23, 1),
+      FLUSH,
+      k4.p(30, 'falloc'),
+      k4.p(32, 'full'),
+      k4.w(31, 1),
+    ],
+  ),
+];
+
 /** Hand-written workloads of qcow2. */
-export const qcow2Workloads: readonly Workload[] = [...clusterKinds, ...single, ...snapshots, ...sizes];
+export const qcow2Workloads: readonly Workload[] = [
+  ...clusterKinds,
+  ...single,
+  ...snapshots,
+  ...sizes,
+  ...preallocated,
+];

@@ -43,5 +43,8 @@ export const rawWorkloads: readonly Workload[] = [
     { do: 'write', at: 31 * KIB, length: KIB },
     { do: 'resize', size: 70 * KIB },
     { do: 'write', at: 69 * KIB, length: KIB },
+    { do: 'resize', size: 80 * KIB, preallocation: 'falloc' },
+    { do: 'resize', size: 90 * KIB, preallocation: 'full' },
+    { do: 'write', at: 79 * KIB, length: 2 * KIB },
   ]),
 ];

@@ -31,14 +31,14 @@ interface Kind {
 }
 
 /** Reads cannot want space; a flush that fails has failed, whatever the host calls it. */
-const CHANGES: readonly Operation[] = ['write', 'resize', 'discard'];
+const CHANGES: readonly Operation[] = ['write', 'resize', 'discard', 'allocate'];
 const ALL: readonly Operation[] = ['read', 'flush', ...CHANGES];
 
 const KINDS: readonly Kind[] = [
   { effect: 'io', persistent: false, kinds: ALL },
   { effect: 'io', persistent: true, kinds: ALL },
   { effect: 'no-space', persistent: false, kinds: CHANGES },
-  { effect: 'no-space', persistent: true, kinds: ['write'], growing: true },
+  { effect: 'no-space', persistent: true, kinds: ['write', 'allocate'], growing: true },
   { effect: 'short', persistent: false, kinds: CHANGES },
   { effect: 'short', persistent: true, kinds: CHANGES },
 ];

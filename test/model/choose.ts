@@ -1,4 +1,5 @@
 /** Chooses the next operation of a model run, always one that is possible. */
+import type { Preallocation } from '../../src/image/image.js';
 import type { Operation } from '../crash/operations.js';
 import type { Random } from '../support/seed.js';
 import type { Configuration } from './configurations.js';
@@ -22,6 +23,12 @@ const WEIGHTS: readonly (readonly [Operation['do'], number])[] = [
   ['reopen', 20],
 ];
 
+/** By format; other formats have none. */
+const PREALLOCATIONS: Readonly<Record<string, readonly Preallocation[]>> = {
+  raw: ['falloc', 'full'],
+  qcow2: ['metadata', 'falloc', 'full'],
+};
+
 /** A possible operation. */
 export function choose(model: Model, configuration: Configuration, random: Random): Operation {
   const kind = weighted(random);
@@ -33,7 +40,11 @@ export function choose(model: Model, configuration: Configuration, random: Rando
       return { do: kind, ...range(model, configuration, random) };
     case 'resize':
       if (!mayResize(model, configuration)) return { do: 'flush' };
-      return { do: 'resize', size: newSize(model, configuration, random) };
+      return {
+        do: 'resize',
+        size: newSize(model, configuration, random),
+        preallocation: random.pick(['off', ...(PREALLOCATIONS[configuration.format] ?? [])]),
+      };
     case 'flush':
     case 'publish':
     case 'reopen':

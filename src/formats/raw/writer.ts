@@ -1,7 +1,8 @@
 import type { Health } from '../../image/health.js';
+import type { Preallocation } from '../../image/image.js';
 import type { Sharing } from '../../image/sharing.js';
 import type { LayerWriter, Placement } from '../../image/writer.js';
-import type { Storage } from '../../storage/storage.js';
+import { type Storage, writeZeros } from '../../storage/storage.js';
 import { LENGTH_STAMP, type RawLayer } from './layer.js';
 
 /** How many zeros are written at once where space is to be kept. */
@@ -11,6 +12,7 @@ const MAX_ZEROS = 1024 * 1024;
 export class RawWriter implements LayerWriter {
   readonly unit = MAX_ZEROS;
   readonly ready = true;
+  readonly preallocations = ['falloc', 'full'] as const;
 
   constructor(
     private readonly storage: Storage,
@@ -29,6 +31,8 @@ export class RawWriter implements LayerWriter {
 
   /** Holes need no unit: the host makes zeros of what it cannot punch. Kept space is overwritten with zeros. */
   zero(at: number, length: number, options: { readonly unmap: boolean }): number {
+    // A disk about to grow: behind the end of the file there is nothing to be cleared.
+    if (at >= this.layer.size) return length;
     if (!options.unmap) return 0;
     this.storage.discard(at, length);
     return length;
@@ -42,15 +46,33 @@ export class RawWriter implements LayerWriter {
 
   reach(): void {}
 
-  resize(size: number): void {
-    this.storage.resize(size);
-    this.layer.measure();
-    this.sharing?.bump(LENGTH_STAMP);
-    this.layer.measure();
+  /** Should the host neither take the new part nor give it back, the disk has it, as every later look will find. */
+  resize(size: number, preallocation: Preallocation): void {
+    const old = this.storage.size();
+    try {
+      this.storage.resize(size);
+      if (preallocation === 'falloc') this.storage.allocate(old, size - old);
+      else if (preallocation === 'full') writeZeros(this.storage, old, size - old);
+    } catch (error) {
+      this.restore(old);
+      throw error;
+    } finally {
+      this.layer.measure();
+      this.sharing?.bump(LENGTH_STAMP);
+      this.layer.measure();
+    }
     this.health.barrier(this.storage);
   }
 
   finish(): void {
     this.health.barrier(this.storage);
+  }
+
+  private restore(size: number): void {
+    try {
+      this.storage.resize(size);
+    } catch {
+      // The first failure is the one to report.
+    }
   }
 }

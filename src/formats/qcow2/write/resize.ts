@@ -1,12 +1,14 @@
+import type { Preallocation } from '../../../image/image.js';
 import { bigEndianBytes } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import type { HeaderChanges } from '../encode.js';
 import { l1Claim } from '../header.js';
 import { entryOffset, hasOffset, L1_ENTRY_BYTES, ownedHigh } from '../layout.js';
 import { readSnapshots } from '../snapshots.js';
+import { preallocate } from './preallocate.js';
 import { putSnapshotTable, withSize } from './snapshot-table.js';
 import { countEntries, readL2 } from './table-walk.js';
-import type { Transaction } from './transaction.js';
+import { cut, type Transaction } from './transaction.js';
 import type { Volume } from './volume.js';
 
 /** An L1 table for a disk of `size` bytes; the size itself stays. Throws `limit`, `unsupported`. */
@@ -22,18 +24,28 @@ export function growL1(volume: Volume, size: number): void {
   });
 }
 
-/** Stores the size. A smaller disk gives back what lay behind its end in the same step. */
-export function setSize(volume: Volume, size: number): void {
+/**
+ * Stores the size. A smaller disk gives back what lay behind its end in the same step, a larger one gets places for
+ * what it gains where that is asked for.
+ */
+export function setSize(volume: Volume, size: number, preallocation: Preallocation): void {
   assertResizable(volume, size);
   const { now } = volume.live;
-  volume.change((change) => {
-    // A snapshot that does not say its size has the disk's, which is about to change.
-    const snapshots = readSnapshots(volume.storage, now, volume.limits);
-    const table = snapshots.some(({ sizeStored }) => !sizeStored)
-      ? putSnapshotTable(volume, change, snapshots.map(withSize))
-      : {};
-    return { ...table, ...(size < now.size ? shrink(volume, change, size) : {}), size };
-  });
+  const dataBytes = now.external ? volume.data.size() : 0;
+  try {
+    volume.change((change) => {
+      // A snapshot that does not say its size has the disk's, which is about to change.
+      const snapshots = readSnapshots(volume.storage, now, volume.limits);
+      const table = snapshots.some(({ sizeStored }) => !sizeStored)
+        ? putSnapshotTable(volume, change, snapshots.map(withSize))
+        : {};
+      if (size < now.size) return { ...table, ...shrink(volume, change, size), size };
+      return { ...table, ...preallocate(volume, change, { from: now.size, to: size }, preallocation), size };
+    });
+  } catch (error) {
+    if (now.external && volume.health.sound) cut(volume.data, dataBytes);
+    throw error;
+  }
 }
 
 function assertResizable(volume: Volume, size: number): void {

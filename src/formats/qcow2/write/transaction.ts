@@ -47,7 +47,8 @@ export function transact(parts: Changing, make: (change: Transaction) => HeaderC
   change.punch();
 }
 
-function cut(storage: Storage, size: number): void {
+/** Takes back what a change that failed has added to a file. */
+export function cut(storage: Storage, size: number): void {
   try {
     if (storage.size() > size) storage.resize(size);
   } catch {

@@ -1,3 +1,4 @@
+import type { Preallocation } from '../../../image/image.js';
 import type { LayerWriter, Placement, SnapshotWriter } from '../../../image/writer.js';
 import type { Storage } from '../../../storage/storage.js';
 import { SUBCLUSTERS } from '../layout.js';
@@ -10,6 +11,7 @@ import { zero } from './zero.js';
 /** The write side of a qcow2 image: each verb has its own file, the order they rely on is in `volume.ts`. */
 export class Qcow2Writer implements LayerWriter {
   readonly unit: number;
+  readonly preallocations = ['metadata', 'falloc', 'full'] as const;
   readonly snapshots: SnapshotWriter;
 
   constructor(private readonly volume: Volume) {
@@ -55,8 +57,8 @@ export class Qcow2Writer implements LayerWriter {
     growL1(this.volume, size);
   }
 
-  resize(size: number): void {
-    setSize(this.volume, size);
+  resize(size: number, preallocation: Preallocation): void {
+    setSize(this.volume, size, preallocation);
   }
 
   finish(): void {
