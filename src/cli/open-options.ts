@@ -65,6 +65,7 @@ export function openToLook(path: string, options: OpenOptions): OpenedImage {
   }
 }
 
-function collected(value: string, before: readonly string[] | undefined): readonly string[] {
+/** Gathers the values of an option that can be repeated. */
+export function collected(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), value];
 }

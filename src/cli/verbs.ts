@@ -9,6 +9,7 @@ export const verbs: readonly VerbEntry[] = [
     summary: 'tell whether an image is sound, and mend it',
     load: async () => (await import('./check.js')).verb,
   },
+  { name: 'create', summary: 'make an empty image', load: async () => (await import('./create.js')).verb },
   {
     name: 'resize',
     summary: 'give a disk another size',

@@ -19,6 +19,11 @@ export interface GatePolicy {
 /** `json:` and anything with a protocol: QEMU takes every colon before the first slash for one. We follow none. */
 const PROTOCOL = /^[^/]*:/;
 
+/** Whether a name that an image stores can be followed: a path, nothing that QEMU would take for a protocol. */
+export function isPlainName(name: string): boolean {
+  return name !== '' && !name.includes('\0') && !PROTOCOL.test(name);
+}
+
 const ROLES: Readonly<Record<Reference['role'], string>> = {
   backing: 'backing file',
   'data-file': 'data file',

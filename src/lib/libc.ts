@@ -30,7 +30,7 @@ function errnoName(errno: number): string {
 export const RESOLVE = { NO_MAGICLINKS: 0x02, NO_SYMLINKS: 0x04, BENEATH: 0x08 } as const;
 
 /** open(2) flags that Node's fs.constants lacks. */
-export const OPEN = { PATH: 0o10000000, CLOEXEC: 0o2000000 } as const;
+export const OPEN = { PATH: 0o10000000, CLOEXEC: 0o2000000, TMPFILE: 0o20000000 } as const;
 
 /** mount(2) and umount2(2) flags. */
 export const MOUNT = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
@@ -42,6 +42,8 @@ export interface Libc {
   open(path: string, flags: number): number;
   /** openat2(2): `path` resolved from the directory `directory` under the `resolve` flags. The caller owns the result. */
   openat2(directory: number, path: string, flags: number, resolve: number): number;
+  /** linkat(2): gives an open file that has no name one. Throws EEXIST where the name is taken. */
+  link(fd: number, path: string): void;
   /** lseek(2) with SEEK_DATA: offset of the next data at or after `at`; undefined when only a hole follows. */
   seekData(fd: number, at: number): number | undefined;
   /** lseek(2) with SEEK_HOLE: offset of the next hole at or after `at` (the end of the file counts as one). */
@@ -69,7 +71,7 @@ export interface Libc {
   lockMemory(bytes: Uint8Array): boolean;
   /**
    * PR_SET_IO_FLUSHER of prctl(2): what the calling thread allocates does not wait for writeback, which may be waiting
-   * for this very thread. Threads and processes that it starts inherit that. False where it is not allowed.
+   * for this very thread. False where that is not allowed.
    */
   becomeFlusher(): boolean;
   /** Loads a shared library so that later loads find its symbols. Throws Error when it cannot. */
@@ -89,6 +91,7 @@ interface Koffi {
 }
 
 const SYS_OPENAT2 = 437;
+const AT = { CWD: -100, SYMLINK_FOLLOW: 0x400 } as const;
 const SEEK = { END: 2, DATA: 3, HOLE: 4 } as const;
 const FALLOCATE = { RESERVE: 0, PUNCH: 0x01 + 0x02 } as const;
 const FCNTL = { OFD_GETLK: 36, OFD_SETLK: 37 } as const;
@@ -151,6 +154,7 @@ function bind(koffi: Koffi): Libc {
   const calls = {
     open: native('int open(const char *path, int flags, int mode)'),
     syscall: native('long syscall(long number, long a, const char *b, void *c, long d)'),
+    linkat: native('int linkat(int from, const char *path, int to, const char *name, int flags)'),
     lseek: native('int64 lseek(int fd, int64 offset, int whence)'),
     fallocate: native('int fallocate(int fd, int mode, int64 offset, int64 length)'),
     fcntl: native('int fcntl(int fd, int command, void *lock)'),
@@ -192,6 +196,10 @@ function bind(koffi: Koffi): Libc {
       how.writeBigUInt64LE(BigInt(flags + OPEN.CLOEXEC), 0);
       how.writeBigUInt64LE(BigInt(resolve), 16);
       return check('openat2', () => calls.syscall(SYS_OPENAT2, directory, path, how, how.length));
+    },
+    link(fd, path) {
+      const { CWD, SYMLINK_FOLLOW } = AT;
+      check('linkat', () => calls.linkat(CWD, `/proc/self/fd/${fd}`, CWD, path, SYMLINK_FOLLOW));
     },
     seekData(fd, at) {
       const found = calls.lseek(fd, at, SEEK.DATA);

@@ -105,6 +105,7 @@ function serve(
     sources,
     prepareCodecs: codecsNeedPreparing(),
     news,
+    writing,
     through,
     modifications: modifications.buffer,
   };

@@ -4,6 +4,7 @@ import { formats } from '../../src/formats/index.js';
 import { OptionValues } from '../../src/image/creation.js';
 import type { ImageFormat } from '../../src/image/format.js';
 import { Faults } from '../../src/storage/faults.js';
+import { Journal } from '../../src/storage/journal.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import { madeContext, makeImage, memoryContext, type Wishes } from '../support/creation.js';
 import { readAll } from '../support/images.js';
@@ -23,6 +24,22 @@ for (const format of formats.filter((candidate) => candidate.kind === 'image')) 
     it('is the same for the same wishes, time and random bytes', () => {
       const [one, two] = [makeImage(format, { seed: SEED }), makeImage(format, { seed: SEED })];
       expect(one.storage.fingerprint()).to.equal(two.storage.fingerprint());
+    });
+
+    it('is durable when it is there, every file of it', () => {
+      for (const { values } of variants(format)) {
+        const journal = new Journal();
+        const context = memoryContext('disk', new Map());
+        const wishes = { size: MIB, values: new OptionValues(new Map(Object.entries(values ?? {}))) };
+        creation.create(journal.record(new MemoryStorage('disk')), wishes, {
+          ...context,
+          makeStorage: (name) => journal.record(context.makeStorage(name)),
+        });
+        // Space that nothing refers to may be given back as late as one likes.
+        const changes = journal.entries.filter(({ kind }) => kind !== 'discard');
+        const last = new Map(changes.map(({ file, kind }) => [file, kind]));
+        expect(new Set(last.values()), JSON.stringify(values)).to.deep.equal(new Set(['flush']));
+      }
     });
 
     it('fails with one reason wherever the host fails', () => {

@@ -20,7 +20,6 @@ export interface Named {
 export function writableContext(named: Named = {}, more: Partial<OpenContext> = {}): OpenContext {
   const context: OpenContext = {
     ...closedContext(),
-    standIns: false,
     writable: true,
     openStorage: ({ name }) => {
       const storage = named.storages?.[name];

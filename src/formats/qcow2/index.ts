@@ -1,6 +1,6 @@
 import type { ImageFormat } from '../../image/format.js';
 import { check } from './check/check.js';
-import { creation } from './create.js';
+import { creation } from './create/create.js';
 import { openImage } from './image.js';
 import { decodeSignature, MAGIC, probedClusterSize } from './layout.js';
 
@@ -10,7 +10,7 @@ export const qcow2: ImageFormat = {
   name: 'qcow2',
   summary: 'QEMU copy-on-write, versions 2 and 3, with internal snapshots',
   extensions: ['.qcow2'],
-  can: { write: true, create: false, snapshots: true, resize: true },
+  can: { write: true, create: true, snapshots: true, resize: true },
   /** Version 1 shares the magic and is another format. */
   probe(head) {
     if (head.length < 8) return false;

@@ -1,6 +1,7 @@
 import type { ImageFormat } from '../../image/format.js';
 import { Health } from '../../image/health.js';
 import { MappedImage } from '../../image/mapping.js';
+import { creation } from './create.js';
 import { RawLayer } from './layer.js';
 import { RawWriter } from './writer.js';
 
@@ -10,8 +11,9 @@ export const raw: ImageFormat = {
   name: 'raw',
   summary: 'flat file or block device, of any length',
   extensions: ['.raw', '.dd', '.iso'],
-  can: { write: true, create: false, snapshots: false, resize: true },
+  can: { write: true, create: true, snapshots: false, resize: true },
   probe: () => false,
+  creation,
   open(storage, context) {
     const layer = new RawLayer(storage, context.writable, context.sharing);
     const health = new Health(context.sharing);

@@ -1,0 +1,153 @@
+import type { Command } from 'commander';
+import { formats } from '../formats/index.js';
+import { type OptionValue, OptionValues } from '../image/creation.js';
+import type { ImageFormat } from '../image/format.js';
+import { createImage, type WantedBacking } from '../image/new-image.js';
+import { formatNamed } from '../image/probe.js';
+import { ImgfsError } from '../lib/errors.js';
+import { mountpointOf } from '../mount/served.js';
+import { asksForHelp, createHelp, parseCreateOptions, shown } from './create-options.js';
+import { collected } from './open-options.js';
+import { print, warn } from './output.js';
+import { ProgressLine } from './progress.js';
+import { parseSize } from './sizes.js';
+import { QEMU_IMG_CODES, type Verb } from './verb.js';
+
+interface CreateFlags {
+  readonly format: string;
+  readonly backing?: string;
+  readonly backingFormat?: string;
+  readonly unsafe?: true;
+  readonly options?: readonly string[];
+  readonly allowRefs?: readonly string[];
+  readonly refs: boolean;
+  readonly quiet?: true;
+}
+
+const ABOUT =
+  'Nothing appears under its name before it is complete. A regular file of that name is replaced, keeping its owner and ' +
+  'mode, unless it is in use; a block device is overwritten where it is.';
+
+/** `imgfs create`: makes an empty image. */
+export const verb: Verb = {
+  exitCodes: QEMU_IMG_CODES,
+  declare(command) {
+    command
+      .description(`${command.description()} ${ABOUT}`)
+      .argument('[file]', 'the image to make')
+      .argument('[size]', 'the size of its disk; by default that of the backing file')
+      .option('-f, --format <fmt>', 'its format', 'raw')
+      .option('-b, --backing <file>', 'the image below it, as its directory calls it')
+      .option('-F, --backing-format <fmt>', 'the format of the image below')
+      .option('-u, --unsafe', 'do not open the image below')
+      .option(
+        '-o, --options <list>',
+        'options of the format, NAME=VALUE,...; "help" lists them (repeatable)',
+        collected,
+      )
+      .option('--allow-refs <dir>', 'let the image below name files in this directory too (repeatable)', collected)
+      .option('--no-refs', 'open no file that the image below names')
+      .option('-q, --quiet', 'print nothing');
+  },
+  run(command: Command) {
+    const flags = command.opts<CreateFlags>();
+    const format = creatable(flags.format);
+    const lists = flags.options ?? [];
+    if (asksForHelp(lists)) {
+      print(createHelp(format));
+      return 0;
+    }
+    const [path, sizeText] = command.args;
+    if (path === undefined) throw new ImgfsError('usage', 'no file named', { hint: 'see imgfs help create' });
+    const values = parseCreateOptions(lists, format);
+    const backing = backingOf(format, flags, values);
+    const size = make(path, format, { flags, values, backing, size: sizeOf(sizeText, values) });
+    if (flags.quiet !== true) print(`Formatting '${path}', ${summary(format, { size, backing, values })}\n`);
+    return 0;
+  },
+};
+
+function creatable(name: string): ImageFormat {
+  const format = formatNamed(formats, name);
+  if (format.kind === 'image' && format.creation !== undefined) return format;
+  const those = formats.filter((candidate) => candidate.kind === 'image' && candidate.creation !== undefined);
+  throw new ImgfsError('unsupported', `${name} images cannot be made yet`, {
+    hint: `imgfs makes ${those.map((candidate) => candidate.name).join(', ')}`,
+  });
+}
+
+function sizeOf(text: string | undefined, values: ReadonlyMap<string, OptionValue>): number | undefined {
+  const given = values.get('size');
+  if (text === undefined) return typeof given === 'number' ? given : undefined;
+  if (given !== undefined) throw new ImgfsError('usage', 'the size is given twice');
+  return parseSize(text, 'size');
+}
+
+function backingOf(
+  { name: own, creation }: ImageFormat,
+  flags: CreateFlags,
+  values: ReadonlyMap<string, OptionValue>,
+): WantedBacking | undefined {
+  const name = flags.backing ?? values.get('backing_file');
+  const format = flags.backingFormat ?? values.get('backing_fmt');
+  if (name === undefined && format === undefined) return undefined;
+  if (creation?.backing !== true) throw new ImgfsError('unsupported', `${own} images have no backing file`);
+  if (name === undefined) throw new ImgfsError('usage', '-F says the format of a backing file: name it with -b');
+  if (name === '') throw new ImgfsError('usage', 'the name of the backing file is empty');
+  if (format === undefined) {
+    throw new ImgfsError('usage', `the format of the backing file "${name}" is not given`, {
+      hint: 'say it with -F: a guest that could write it must not decide it',
+    });
+  }
+  return { name: String(name), format: formatNamed(formats, String(format)).name, open: flags.unsafe !== true };
+}
+
+interface Wishes {
+  readonly flags: CreateFlags;
+  readonly values: ReadonlyMap<string, OptionValue>;
+  readonly backing: WantedBacking | undefined;
+  readonly size: number | undefined;
+}
+
+/** Returns the size. Throws `busy` for an image that is mounted, also where the mount would not notice. */
+function make(path: string, format: ImageFormat, { flags, values, backing, size }: Wishes): number {
+  const mountpoint = mountpointOf(path);
+  if (mountpoint !== undefined) {
+    throw new ImgfsError('busy', `${path} is mounted on ${mountpoint}`, {
+      hint: `end that with imgfs umount ${mountpoint}`,
+    });
+  }
+  const line = new ProgressLine('creating');
+  try {
+    return createImage({
+      path,
+      format,
+      size,
+      backing,
+      values: new OptionValues(values),
+      references: { follow: flags.refs, allowed: flags.allowRefs ?? [] },
+      formats,
+      warn: (message) => {
+        line.clear();
+        warn(message);
+      },
+      progress: (part) => line.show(part),
+    });
+  } finally {
+    line.clear();
+  }
+}
+
+/** What was made, in qemu-img's words: options with the value that counts. */
+function summary(
+  format: ImageFormat,
+  { size, backing, values }: Pick<Wishes, 'backing' | 'values'> & { readonly size: number },
+): string {
+  const own = new OptionValues(values);
+  const general = { size, backing_file: backing?.name, backing_fmt: backing?.format };
+  const special = (format.creation?.options ?? []).map((option) => [option.name, own.get(option)] as const);
+  const words = [...Object.entries(general), ...special].flatMap(([name, value]) =>
+    value === undefined ? [] : [`${name}=${shown(value)}`],
+  );
+  return [`fmt=${format.name}`, ...words].join(' ');
+}
