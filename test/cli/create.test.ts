@@ -9,7 +9,7 @@ import { imgfs, MAIN } from '../support/imgfs.js';
 import { needsTool, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
 import { noLoopDevices, scratch, skipBecause, withLoopDevice } from '../support/scratch.js';
-import { LINES } from './create-lines.js';
+import { LINES, NOT_IN_QEMU } from './create-lines.js';
 
 const MIB = 2 ** 20;
 
@@ -58,19 +58,31 @@ describe('imgfs create', function () {
   needsTool('qemu-img', 'qemu-io');
   const directory = scratch();
   const at = (name: string): string => directory.path(name);
-  const before = process.cwd();
+  const home = process.cwd();
+
+  const bases = new Map<string, Buffer>();
+
+  before(() => {
+    for (const [name, format, size] of [
+      ['base.qcow2', 'qcow2', '3M'],
+      ['base.vmdk', 'vmdk', '2M'],
+    ] as const) {
+      qemuImg('create', '-q', '-f', format, at(name), size);
+      bases.set(name, fs.readFileSync(at(name)));
+    }
+    bases.set('base.raw', Buffer.alloc(2 * MIB, 1));
+  });
 
   beforeEach(() => {
     for (const side of ['ours', 'theirs']) {
       fs.mkdirSync(at(`${side}/sub`), { recursive: true });
-      qemuImg('create', '-q', '-f', 'qcow2', at(`${side}/base.qcow2`), '3M');
-      fs.writeFileSync(at(`${side}/base.raw`), Buffer.alloc(2 * MIB, 1));
+      for (const [name, bytes] of bases) fs.writeFileSync(at(`${side}/${name}`), bytes);
     }
     process.chdir(at('ours'));
   });
 
   afterEach(() => {
-    process.chdir(before);
+    process.chdir(home);
     for (const name of fs.readdirSync(at('.'))) fs.rmSync(at(name), { recursive: true });
   });
 
@@ -81,7 +93,10 @@ describe('imgfs create', function () {
     const lines = LINES[format.name];
 
     describe(`${format.name}, beside qemu-img`, () => {
-      it('is compared at all', () => expect(lines?.length).to.be.greaterThan(0));
+      const why = NOT_IN_QEMU[format.name];
+      it(why === undefined ? 'is compared' : `is not compared: ${why}`, () => {
+        expect(lines?.length ?? 0).to.satisfy((count: number) => count > 0 === (why === undefined));
+      });
       for (const line of lines ?? []) it(`-f ${format.name} ${line}`, () => same(format.name, line.split(' ')));
     });
   }
@@ -104,6 +119,8 @@ describe('imgfs create', function () {
     const cwds = [at('ours'), at('theirs')] as const;
     const [mine, other] = cwds.map((cwd) => properties(file, format, cwd));
     expect(mine).to.deep.equal(other);
+    const flat = words.join().includes('Flat');
+    const hasTables = (name: string): boolean => (name === file ? format !== 'raw' : format === 'vmdk' && !flat);
     // What lies below is missing where it was not to be opened. Raw disks are compared by their blocks; where clusters
     // are smaller than the host's, the holes of the host depend on which of them lie together.
     const whole = !args.includes('-u');
@@ -111,7 +128,7 @@ describe('imgfs create', function () {
       const [myMap, otherMap] = cwds.map((cwd) => map(file, format, cwd));
       expect(myMap).to.deep.equal(otherMap);
     }
-    for (const name of names()) if (!there.includes(name)) sameFile(name, name === file && format !== 'raw');
+    for (const name of names()) if (!there.includes(name)) sameFile(name, hasTables(name));
     if (!whole) return;
     expect(check(file, format)).to.equal(0);
     if (sizeOf(mine) > 0) qemuIo(file, ['write -P 7 0 512', 'read -P 7 0 512'], ['-f', format]);
@@ -171,14 +188,14 @@ describe('imgfs create', function () {
           'encrypt.format: encrypted images cannot be made yet',
         ],
         [['-f', 'qcow2', '-o', 'compat=3', 'disk', '1M'], 'it is 0.10, v2, 1.1, v3'],
-        [['-f', 'vhdx', 'disk', '1M'], 'vhdx images cannot be made yet: imgfs makes raw, qcow2'],
+        [['-f', 'bochs', 'disk', '1M'], 'bochs images cannot be made yet: imgfs makes raw, '],
         [['-f', 'qcow2', '-b', 'base.qcow2', 'disk'], 'say it with -F'],
         [['-f', 'qcow2', '-b', 'nbd://host/disk', '-F', 'raw', 'disk'], 'is not a plain file'],
         [['disk'], 'a new image needs a size'],
       ] as const) {
         expect(create(args).error).to.include(error);
       }
-      expect(names()).to.deep.equal(['base.qcow2', 'base.raw', 'sub']);
+      expect(names()).to.deep.equal([...bases.keys(), 'sub'].sort());
     });
   });
 
@@ -193,7 +210,7 @@ describe('imgfs create', function () {
       expect(fs.statSync('disk')).to.include({ uid, gid, mode: 0o100640 });
       expect(fs.statSync('disk').ino).not.to.equal(ino);
       expect(sizeOf(properties('disk', 'qcow2', '.'))).to.equal(MIB);
-      expect(names()).to.deep.equal(['base.qcow2', 'base.raw', 'disk', 'sub', 'sub/link']);
+      expect(names()).to.deep.equal([...bases.keys(), 'disk', 'sub', 'sub/link'].sort());
     });
 
     it('is made behind a link that leads nowhere yet', () => {

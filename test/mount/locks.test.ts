@@ -76,6 +76,21 @@ forEachAdapter('locks', (_, option) => {
     expect(canWrite(top)).to.equal(false);
   });
 
+  it('keep a new image from taking the place of one that is mounted, or of its base', () => {
+    for (const options of [[], ['-r', '--force-share']]) {
+      const at = here.mount(top, option, ...options);
+      const { code, stderr } = imgfs('create', '-f', 'qcow2', top, '1M');
+      expect({ code, stderr }).to.deep.equal({
+        code: 1,
+        stderr: `imgfs: ${top} is mounted on ${at}: end that with imgfs umount ${at}\n`,
+      });
+      const shared = options.includes('--force-share');
+      if (!shared) expect(imgfs('create', '-f', 'qcow2', base, '1M').stderr).to.include(`${base} is in use by`);
+      expect(imgfs('umount', at).code).to.equal(0);
+    }
+    expect(canWrite(top)).to.equal(true);
+  });
+
   it('end with the mount', () => {
     const at = here.mount(top, option);
     expect(imgfs('umount', at).code).to.equal(0);
