@@ -1,4 +1,4 @@
-import { constants, deflateRawSync, inflateRawSync } from 'node:zlib';
+import { constants, deflateRawSync, deflateSync, inflateRawSync, inflateSync, type ZlibOptions } from 'node:zlib';
 import { systemCode } from '../lib/errors.js';
 
 /**
@@ -9,8 +9,21 @@ import { systemCode } from '../lib/errors.js';
  * One output chunk of the expected size: zlib's default of 16 KiB costs several passes and a copy per cluster.
  */
 export function inflate(packed: Uint8Array, into: Uint8Array): number | undefined {
+  return decoded(inflateRawSync, packed, into);
+}
+
+/** As `inflate`, of a stream with zlib's own header and checksum (RFC 1950). */
+export function inflateZlib(packed: Uint8Array, into: Uint8Array): number | undefined {
+  return decoded(inflateSync, packed, into);
+}
+
+function decoded(
+  decode: (packed: Uint8Array, options: ZlibOptions) => Buffer,
+  packed: Uint8Array,
+  into: Uint8Array,
+): number | undefined {
   try {
-    const plain = inflateRawSync(packed, {
+    const plain = decode(packed, {
       chunkSize: Math.max(into.length + 1, 64),
       maxOutputLength: Math.max(into.length, 1),
       finishFlush: constants.Z_SYNC_FLUSH,
@@ -29,4 +42,9 @@ const DAMAGED = new Set(['Z_DATA_ERROR', 'Z_BUF_ERROR', 'Z_NEED_DICT', 'ERR_BUFF
 /** Packs `plain` as one raw deflate stream that a reader with a 4 KiB window can decode (what qcow2 asks for). */
 export function deflate(plain: Uint8Array): Uint8Array {
   return deflateRawSync(plain, { windowBits: 12 });
+}
+
+/** Packs `plain` as one stream with zlib's own header and checksum (RFC 1950). */
+export function deflateZlib(plain: Uint8Array): Uint8Array {
+  return deflateSync(plain);
 }

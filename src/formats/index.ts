@@ -3,5 +3,6 @@ import type { Format } from '../image/format.js';
 import { qcow2 } from './qcow2/index.js';
 import { raw } from './raw/index.js';
 import { recognised } from './recognised/index.js';
+import { vmdk } from './vmdk/index.js';
 
-export const formats: readonly Format[] = [raw, qcow2, ...recognised];
+export const formats: readonly Format[] = [raw, qcow2, vmdk, ...recognised];

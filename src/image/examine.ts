@@ -38,6 +38,7 @@ export function examineImage(path: string, options: ExamineOptions): Examined {
     const context = {
       writable,
       limits: options.limits ?? DEFAULT_LIMITS,
+      standIns: true,
       openStorage: unopenedStorage,
       openImage: unopenedImage,
     };

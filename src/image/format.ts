@@ -22,6 +22,8 @@ export interface OpenContext {
   readonly limits: Limits;
   /** Set where other threads have the same image open and one of them may write. */
   readonly sharing?: Sharing | undefined;
+  /** What the two methods return has a name and can be closed, nothing else: the image is only looked at. */
+  readonly standIns?: boolean;
   /** Opens a file the image names, if policy allows it. Throws `refused`, `missing`, `permission`, `locked`. */
   openStorage(reference: Reference): Storage;
   /** Opens an image the image names, if policy allows it. As `openStorage`, and anything opening an image throws. */

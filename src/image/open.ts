@@ -193,6 +193,7 @@ class Follower {
       writable: this.naming.writable,
       limits,
       sharing,
+      standIns: this.options.references === 'unopened',
       openStorage: (reference) => this.openStorage(reference),
       openImage: (reference) => this.openImage(reference),
     };

@@ -28,6 +28,17 @@ export function readU64BE(from: Buffer, at: number, what: string): number {
   return join64(from.readUInt32BE(at), from.readUInt32BE(at + 4), what);
 }
 
+/** Little-endian unsigned 64-bit field at `at`. Throws `corrupt` past 2^53; `what` names the field in the message. */
+export function readU64LE(from: Buffer, at: number, what: string): number {
+  return join64(from.readUInt32LE(at + 4), from.readUInt32LE(at), what);
+}
+
+/** Writes a little-endian unsigned 64-bit field at `at`. `value` is at most 2^53. */
+export function writeU64LE(into: Buffer, value: number, at: number): void {
+  into.writeUInt32LE(value % TWO_32, at);
+  into.writeUInt32LE(Math.floor(value / TWO_32), at + 4);
+}
+
 const LITTLE_ENDIAN_HOST = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /**
@@ -36,6 +47,12 @@ const LITTLE_ENDIAN_HOST = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
  */
 export function bigEndianWords(bytes: Uint8Array): Uint32Array {
   if (LITTLE_ENDIAN_HOST) asBuffer(bytes).swap32();
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+}
+
+/** As `bigEndianWords`, of little-endian words. */
+export function littleEndianWords(bytes: Uint8Array): Uint32Array {
+  if (!LITTLE_ENDIAN_HOST) asBuffer(bytes).swap32();
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
@@ -101,4 +118,10 @@ export class BitPages {
 export function bigEndianBytes(words: Uint32Array): Buffer {
   const bytes = Buffer.from(words.slice().buffer);
   return LITTLE_ENDIAN_HOST ? bytes.swap32() : bytes;
+}
+
+/** Little-endian bytes of 32-bit numbers: the way back from `littleEndianWords`, into memory of their own. */
+export function littleEndianBytes(words: Uint32Array): Buffer {
+  const bytes = Buffer.from(words.slice().buffer);
+  return LITTLE_ENDIAN_HOST ? bytes : bytes.swap32();
 }

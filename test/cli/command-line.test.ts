@@ -95,8 +95,8 @@ describe('the command line', function () {
   it('fails with 1 for an image that is not there or is none', () => {
     expectFailure(imgfs(['info', directory.path('gone')]), 1, /no such file/);
     expectFailure(imgfs(['map', directory.path('.')]), 1, /is a directory/);
-    fs.writeFileSync(directory.path('x.vmdk'), 'KDMV');
-    expectFailure(imgfs(['info', directory.path('x.vmdk')]), 1, /VMware disk \(vmdk\)/);
+    fs.writeFileSync(directory.path('x.vhdx'), 'vhdxfile');
+    expectFailure(imgfs(['info', directory.path('x.vhdx')]), 1, /Hyper-V disk \(vhdx\)/);
   });
 
   describe('called as mount(8) calls it', () => {

@@ -20,6 +20,6 @@ describe('imgfs formats', function () {
     expect(document.schema).to.equal('imgfs.formats/1');
     expect(document.formats.map(({ name }) => name)).to.deep.equal(formats.map(({ name }) => name));
     expect(document.formats.find(({ name }) => name === 'qcow2')?.can).to.include({ read: true, snapshots: true });
-    expect(document.formats.find(({ name }) => name === 'vmdk')?.can).to.deep.equal({ read: false });
+    expect(document.formats.find(({ name }) => name === 'vhdx')?.can).to.deep.equal({ read: false });
   });
 });

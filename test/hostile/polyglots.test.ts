@@ -76,9 +76,9 @@ describe('hostile: files that are two things at once', () => {
   });
 
   it('polyglot-text-vmdk: a descriptor after comments is a vmdk, never a raw disk', () => {
-    expect(probed(Buffer.from(VMDK_TEXT))).to.equal('unsupported');
-    expect(probed(Buffer.from(`# a comment\n\n${VMDK_TEXT}`))).to.equal('unsupported');
-    expect(probed(Buffer.from('version = 1\nCID=1\n'))).to.equal('unsupported');
+    expect(probed(Buffer.from(VMDK_TEXT))).to.equal('vmdk');
+    expect(probed(Buffer.from(`# a comment\n\n${VMDK_TEXT}`))).to.equal('vmdk');
+    expect(probed(Buffer.from('version = 1\nCID=1\n'))).to.equal('vmdk');
   });
 
   it('polyglot-two-formats: refused, whichever two', () => {

@@ -53,6 +53,7 @@ export function memoryContext(fileName: string, others: Map<string, MemoryStorag
 export function madeContext({ others }: Made): OpenContext {
   return {
     ...closedContext(),
+    standIns: false,
     openStorage: ({ name }) => {
       const other = others.get(name);
       if (other === undefined) throw new Error(`the image names ${name}, which was not made`);

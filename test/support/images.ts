@@ -16,6 +16,7 @@ export function closedContext(limits: Partial<Limits> = {}): OpenContext {
   return {
     writable: false,
     limits: { ...DEFAULT_LIMITS, ...limits },
+    standIns: true,
     openStorage: unopenedStorage,
     openImage: unopenedImage,
   };

@@ -20,6 +20,7 @@ export interface Named {
 export function writableContext(named: Named = {}, more: Partial<OpenContext> = {}): OpenContext {
   const context: OpenContext = {
     ...closedContext(),
+    standIns: false,
     writable: true,
     openStorage: ({ name }) => {
       const storage = named.storages?.[name];

@@ -16,17 +16,10 @@ function known(
   };
 }
 
-const vmdk = known('vmdk', 'a VMware disk', ['.vmdk'], magic.VMDK_SPARSE, magic.VMDK_COWD, magic.VMDK_SESPARSE);
-
 /** Formats that are recognised and refused by name, so that none of them is ever taken for a raw disk. */
 export const recognised: readonly KnownFormat[] = [
   known('qcow', 'a QCOW version 1 image', ['.qcow'], magic.QCOW1),
   known('cow', 'a copy-on-write image of early QEMU or User Mode Linux', ['.cow'], magic.COW),
-  {
-    ...vmdk,
-    probe: (head, tail, size) => vmdk.probe(head, tail, size) || magic.isVmdkDescriptor(head),
-    ownBytes: () => magic.VMDK_OWN_BYTES,
-  },
   known('vdi', 'a VirtualBox disk', ['.vdi'], magic.VDI),
   known('vhd', 'a Virtual PC disk', ['.vhd', '.vpc'], magic.VHD_FOOTER_AT_END, magic.VHD_FOOTER_COPY),
   known('vhdx', 'a Hyper-V disk', ['.vhdx', '.avhdx'], magic.VHDX),

@@ -32,23 +32,6 @@ export function stands(signature: Signature, head: Buffer, tail: Buffer): boolea
 export const QCOW1 = bytes(0, 0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1);
 /** QEMU's and User Mode Linux's COW: "OOOM" and a version of 1 to 3. */
 export const COW = text(0, 'OOOM\0\0\0');
-export const VMDK_SPARSE = text(0, 'KDMV');
-export const VMDK_COWD = text(0, 'COWD');
-export const VMDK_SESPARSE = bytes(0, 0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0);
-/** The sparse header and the sector after it, or a descriptor's text: no guest data. */
-export const VMDK_OWN_BYTES = 1024;
-const VMDK_DESCRIPTOR_BYTES = 4096;
-const VMDK_FIRST_LINE = /^(?:# Disk DescriptorFile|version\s{0,9}=\s{0,9}\d{1,9}$)/;
-
-/** Whether the text form of a VMDK begins here: after comments and empty lines at most, line by line as VMware does. */
-export function isVmdkDescriptor(head: Buffer): boolean {
-  for (const line of head.toString('latin1', 0, VMDK_DESCRIPTOR_BYTES).split('\n')) {
-    const words = line.trim();
-    if (VMDK_FIRST_LINE.test(words)) return true;
-    if (words !== '' && !words.startsWith('#')) return false;
-  }
-  return false;
-}
 /** VDI's signature after its 64 bytes of free text. */
 export const VDI = bytes(64, 0x7f, 0x10, 0xda, 0xbe);
 export const VHD_FOOTER_AT_END = text(-512, 'conectix');
