@@ -71,7 +71,7 @@ export interface Libc {
   lockMemory(bytes: Uint8Array): boolean;
   /**
    * PR_SET_IO_FLUSHER of prctl(2): what the calling thread allocates does not wait for writeback, which may be waiting
-   * for this very thread. False where that is not allowed.
+   * for this very thread. Threads and processes that it starts inherit that. False where it is not allowed.
    */
   becomeFlusher(): boolean;
   /** Loads a shared library so that later loads find its symbols. Throws Error when it cannot. */

@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type ErrorRecord, ImgfsError } from '../lib/errors.js';
+import { libc } from '../lib/libc.js';
 import type { MountOptions } from './options.js';
 import { newLogFile } from './records.js';
 
@@ -36,6 +37,8 @@ export async function mountInBackground(options: MountOptions): Promise<readonly
   };
   process.on('SIGINT', stop).on('SIGTERM', stop);
   const logFile = newLogFile();
+  // Inherited by every thread there will be, those of Node too: one that is there already can no longer be told.
+  if (options.access !== 'ro') libc()?.becomeFlusher();
   child = start(logFile);
   try {
     child.stdin?.on('error', () => {});

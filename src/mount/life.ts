@@ -2,6 +2,7 @@
 import { prepareCodecs } from '../codec/zstd.js';
 import type { Adapter, Session } from '../fuse/adapter.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
+import { libc } from '../lib/libc.js';
 import { chooseAdapter } from './adapters.js';
 import { busyError } from './end.js';
 import { type Mountpoint, prepareMountpoint } from './mountpoint.js';
@@ -44,6 +45,8 @@ export async function live(parts: LifeParts): Promise<void> {
   const warnings: string[] = [];
   await prepareCodecs();
   const opened = openMount(options, (message) => warnings.push(message));
+  // The threads that serve inherit it. In the background the process began with it.
+  if (opened.writable) libc()?.becomeFlusher();
   // Until here a signal ends the process as it ends any other; from here on there may be a mount to take away.
   const signals = new StopSignals();
   try {

@@ -105,7 +105,6 @@ function serve(
     sources,
     prepareCodecs: codecsNeedPreparing(),
     news,
-    writing,
     through,
     modifications: modifications.buffer,
   };

@@ -4,7 +4,6 @@ import { prepareCodecs } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { DataServer, Ino } from '../fuse/adapter.js';
 import { type ImagePlan, reopenImage } from '../image/open.js';
-import { libc } from '../lib/libc.js';
 import type { ViewSource } from '../tree/tree.js';
 import { Modifications } from './measures.js';
 import { receiveNews } from './news.js';
@@ -18,8 +17,6 @@ export interface DataJob {
   readonly prepareCodecs: boolean;
   /** Where changes of `sources` are told; undefined where there are none. */
   readonly news: string | undefined;
-  /** Something can be written: its thread must not wait for memory that only it can free. */
-  readonly writing: boolean;
   /** Every write is durable before it is answered. */
   readonly through: boolean;
   /** Of `Modifications`. */
@@ -29,7 +26,6 @@ export interface DataJob {
 /** The entry every worker thread calls (WorkerPlan.module). */
 export async function openData(job: DataJob): Promise<DataServer> {
   if (job.prepareCodecs) await prepareCodecs();
-  if (job.writing) libc()?.becomeFlusher();
   return new Views({
     sources: job.sources,
     through: job.through,
