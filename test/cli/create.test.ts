@@ -6,6 +6,7 @@ import { verb } from '../../src/cli/create.js';
 import { formats } from '../../src/formats/index.js';
 import { errorLine } from '../../src/lib/errors.js';
 import { imgfs, MAIN } from '../support/imgfs.js';
+import { withoutFfi } from '../support/no-ffi.js';
 import { needsTool, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
 import { noLoopDevices, scratch, skipBecause, withLoopDevice } from '../support/scratch.js';
@@ -333,6 +334,24 @@ describe('imgfs create', function () {
     expect(status).to.equal(1);
     expect(stderr).to.match(/^imgfs: [^\n]+\n$/);
     expect(names()).to.deep.equal(there);
+  });
+
+  it('does without the FFI what needs no lock, by way of a hidden name', () => {
+    const there = names();
+    const file = (name: string, text: string | Uint8Array): string => {
+      fs.writeFileSync(at(name), text);
+      return at(name);
+    };
+    const options = { cwd: at('ours'), env: withoutFfi({ file }) };
+    expect(imgfs(['create', '-q', '-f', 'qcow2', 'disk', '1M'], options)).to.include({ code: 0, stderr: '' });
+    expect(names()).to.deep.equal([...there, 'disk'].sort());
+    expect(fs.statSync('disk').mode).to.equal(fs.statSync('base.raw').mode);
+    qemuImg('check', '-q', 'disk');
+    const again = imgfs(['create', '-q', '-f', 'qcow2', 'disk', '2M'], options);
+    expect(again.stderr).to.include('cannot be locked against other writers');
+    const wrong = ['create', '-q', '-f', 'qcow2', '-o', 'refcount_bits=3', 'other', '2M'];
+    expect(imgfs(wrong, options).code).to.equal(1);
+    expect(names()).to.deep.equal([...there, 'disk'].sort());
   });
 
   it('overwrites a block device where it is', function () {

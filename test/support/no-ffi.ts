@@ -10,6 +10,6 @@ const HOOK = `
   };`;
 
 /** The environment for a process, and every Node process it starts, in which nothing can load the FFI. */
-export function withoutFfi(here: Place): Readonly<Record<string, string>> {
+export function withoutFfi(here: Pick<Place, 'file'>): Readonly<Record<string, string>> {
   return { NODE_OPTIONS: `--import=${here.file('no-ffi.mjs', HOOK)}` };
 }
