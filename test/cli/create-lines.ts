@@ -146,7 +146,7 @@ export const LINES: Readonly<Record<string, readonly string[]>> = {
     'disk 1M',
     'disk 0',
     'disk 1000',
-    'disk 1T',
+    'disk 10G',
     'disk',
     '-b base.qcow2 -F qcow2 disk',
     '-b base.raw -F raw disk',
