@@ -39,20 +39,21 @@ export function writeU64LE(into: Buffer, value: number, at: number): void {
   into.writeUInt32LE(Math.floor(value / TWO_32), at + 4);
 }
 
-const LITTLE_ENDIAN_HOST = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+/** Whether words in memory begin with their least significant byte. */
+export const HOST_IS_LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /**
  * Turns big-endian 32-bit words into numbers, in place, and returns a view of the same memory: for tables that are
  * looked into far more often than they are read. `bytes` is a multiple of 4 long and starts its own memory.
  */
 export function bigEndianWords(bytes: Uint8Array): Uint32Array {
-  if (LITTLE_ENDIAN_HOST) asBuffer(bytes).swap32();
+  if (HOST_IS_LITTLE_ENDIAN) asBuffer(bytes).swap32();
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
 /** As `bigEndianWords`, of little-endian words. */
 export function littleEndianWords(bytes: Uint8Array): Uint32Array {
-  if (!LITTLE_ENDIAN_HOST) asBuffer(bytes).swap32();
+  if (!HOST_IS_LITTLE_ENDIAN) asBuffer(bytes).swap32();
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
@@ -117,11 +118,11 @@ export class BitPages {
 /** Big-endian bytes of 32-bit numbers: the way back from `bigEndianWords`, into memory of their own. */
 export function bigEndianBytes(words: Uint32Array): Buffer {
   const bytes = Buffer.from(words.slice().buffer);
-  return LITTLE_ENDIAN_HOST ? bytes.swap32() : bytes;
+  return HOST_IS_LITTLE_ENDIAN ? bytes.swap32() : bytes;
 }
 
 /** Little-endian bytes of 32-bit numbers: the way back from `littleEndianWords`, into memory of their own. */
 export function littleEndianBytes(words: Uint32Array): Buffer {
   const bytes = Buffer.from(words.slice().buffer);
-  return LITTLE_ENDIAN_HOST ? bytes : bytes.swap32();
+  return HOST_IS_LITTLE_ENDIAN ? bytes : bytes.swap32();
 }
