@@ -36,6 +36,7 @@ check() {
   [ -e /usr/lib/x86_64-linux-gnu/libfuse.so.2 ] || [ "$(uname -m)" != x86_64 ] ||
     need libfuse.so.2 libfuse2 libfuse2t64
   [ "$1" = bench ] && return
+  need qcowmount libqcow-utils
   need strace strace
   need mkfs.xfs xfsprogs
   need mkfs.btrfs btrfs-progs

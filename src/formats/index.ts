@@ -1,8 +1,9 @@
 /** Every format there is: one line each. Probing, help, the support table and the test suites all start here. */
 import type { Format } from '../image/format.js';
+import { qcow } from './qcow/index.js';
 import { qcow2 } from './qcow2/index.js';
 import { raw } from './raw/index.js';
 import { recognised } from './recognised/index.js';
 import { vmdk } from './vmdk/index.js';
 
-export const formats: readonly Format[] = [raw, qcow2, vmdk, ...recognised];
+export const formats: readonly Format[] = [raw, qcow, qcow2, vmdk, ...recognised];

@@ -81,6 +81,8 @@ export interface WritableSample {
   /** Whether the disk can become larger and smaller, or only larger. */
   readonly resize?: 'both' | 'grow';
   readonly qemu: QemuJudge;
+  /** Why some space is lost for good when this is written, even where nothing goes wrong. Otherwise none may be. */
+  readonly loses?: string;
   /** For samples with more or larger crash states than others: only one in so many is looked at. */
   readonly oneIn?: number;
 }

@@ -86,6 +86,7 @@ export function deviceNumbers(device: bigint): { readonly major: number; readonl
 }
 
 const PAGE_BITS = 32_768;
+const ALL_BITS = 2 ** 32 - 1;
 
 /** A set of numbers that lie in clumps (clusters that hold tables), as pages of bits. */
 export class BitPages {
@@ -112,6 +113,24 @@ export class BitPages {
     const bits = this.pages.get(Math.floor(n / PAGE_BITS));
     const within = n % PAGE_BITS;
     return bits !== undefined && ((bits[within >>> 5]! >>> (within & 31)) & 1) === 1;
+  }
+
+  /** The numbers in it as runs, ascending; runs end at page boundaries at the latest, so neighbours may touch. */
+  *runs(): Generator<{ readonly first: number; readonly count: number }> {
+    for (const page of [...this.pages.keys()].sort((a, b) => a - b)) {
+      const bits = this.pages.get(page)!;
+      let first = -1;
+      for (let n = 0; n <= PAGE_BITS; n++) {
+        const word = n < PAGE_BITS ? bits[n >>> 5]! : 0;
+        // Whole words that change nothing are passed at once.
+        if ((n & 31) === 0 && n < PAGE_BITS && word === (first < 0 ? 0 : ALL_BITS)) n += 31;
+        else if (((word >>> (n & 31)) & 1) === 1) first = first < 0 ? n : first;
+        else if (first >= 0) {
+          yield { first: page * PAGE_BITS + first, count: n - first };
+          first = -1;
+        }
+      }
+    }
   }
 }
 

@@ -18,6 +18,8 @@ export interface Workload {
   readonly operations: readonly Operation[];
   /** What qemu-img is asked about its states. */
   readonly qemu?: QemuJudge;
+  /** Why space may be lost without a crash. */
+  readonly loses?: string | undefined;
   /** For workloads with more or larger states than others: only one in so many is looked at. */
   readonly oneIn?: number;
 }

@@ -13,13 +13,14 @@ export const sampleWorkloads: readonly Workload[] = imageFormats.flatMap(({ name
 );
 
 function workloadsOf(format: string, sample: WritableSample): readonly Workload[] {
-  const { unit, units = UNITS, qemu, oneIn, resize } = sample;
+  const { unit, units = UNITS, qemu, loses, oneIn, resize } = sample;
   const named = (what: string, operations: readonly Operation[]): Workload => ({
     name: `${format}: ${what}, ${sample.name}`,
     format,
     files: sample.files(units),
     operations,
     qemu,
+    loses,
     ...(oneIn === undefined ? {} : { oneIn }),
   });
   const sizes = resize === undefined ? [] : [named('sizes', resizing(unit, units, resize))];

@@ -14,6 +14,8 @@ export interface Configuration {
   readonly snapshots: boolean;
   readonly resize: 'always' | 'without snapshots' | 'grow' | 'never';
   readonly qemu: QemuJudge;
+  /** Why space may be lost. */
+  readonly loses?: string | undefined;
   /** The disk never grows beyond this. */
   readonly most: number;
 }
@@ -71,7 +73,7 @@ const all: readonly Configuration[] = [
 ];
 
 function ofSample(format: string, sample: WritableSample): Configuration {
-  const { name, unit, modelUnits = 64, snapshots = false, resize, qemu } = sample;
+  const { name, unit, modelUnits = 64, snapshots = false, resize, qemu, loses } = sample;
   return {
     name: `${format}, ${name}`,
     format,
@@ -81,6 +83,7 @@ function ofSample(format: string, sample: WritableSample): Configuration {
     resize: resize === 'both' ? 'always' : (resize ?? 'never'),
     most: unit * modelUnits * (resize === undefined ? 1 : 1.5),
     qemu,
+    loses,
   };
 }
 

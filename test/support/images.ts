@@ -11,6 +11,13 @@ export function openFile(path: string, format?: string): Image {
   return openImage(path, { formats, format, references, forceShare: false, warn: () => {} }).image;
 }
 
+/** As `openFile`, for writing. */
+export function openToWrite(path: string, format?: string): Image {
+  const references = { follow: true, allowed: [] };
+  const write = { references: false, direct: false, unsafe: false, threads: false };
+  return openImage(path, { formats, format, references, forceShare: false, write, warn: () => {} }).image;
+}
+
 /** A context that follows no reference: what `info` passes. */
 export function closedContext(limits: Partial<Limits> = {}): OpenContext {
   return {

@@ -28,8 +28,6 @@ export function stands(signature: Signature, head: Buffer, tail: Buffer): boolea
   return asBuffer(from).compare(signature.bytes, 0, signature.bytes.length, at, at + signature.bytes.length) === 0;
 }
 
-/** QCOW magic with version 1, which tells it from qcow2. */
-export const QCOW1 = bytes(0, 0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1);
 /** QEMU's and User Mode Linux's COW: "OOOM" and a version of 1 to 3. */
 export const COW = text(0, 'OOOM\0\0\0');
 /** VDI's signature after its 64 bytes of free text. */
