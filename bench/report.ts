@@ -1,11 +1,10 @@
-/** Medians, and the table at the end. */
-import type { Measure } from './measures.js';
-import { RIVALS } from './servers.js';
+/** Medians, and the tables at the end. */
+import type { Group, Outcome } from './contest.js';
 
-/** The values of one measure, by the name of the server; empty where a server could not be measured. */
-export interface Outcome {
-  readonly measure: Measure;
-  readonly values: ReadonlyMap<string, readonly number[]>;
+/** A group, and what came out of the measures of it that were asked for. */
+export interface Result {
+  readonly group: Group;
+  readonly outcomes: readonly Outcome[];
 }
 
 interface Summary {
@@ -22,31 +21,32 @@ export function summary(values: readonly number[]): Summary | undefined {
   return { median, min: sorted[0]!, max: sorted[sorted.length - 1]! };
 }
 
-/** How many times better imgfs is than its best rival: median of the rounds' own ratios. */
-export function ratio(outcome: Outcome): number | undefined {
-  const { better } = outcome.measure;
-  const ours = outcome.values.get('imgfs') ?? [];
-  const each = RIVALS.map((rival) => {
-    const theirs = outcome.values.get(rival) ?? [];
-    const ratios = ours.slice(0, theirs.length).map((value, n) => value / theirs[n]!);
-    return summary(better === 'more' ? ratios : ratios.map((value) => 1 / value))?.median;
+/** How many times better ours is than the best rival: median of the rounds' own ratios. */
+export function ratio({ ours, rivals }: Group, { measure, values }: Outcome): number | undefined {
+  const own = values.get(ours) ?? [];
+  const each = rivals.map((rival) => {
+    const theirs = values.get(rival) ?? [];
+    const ratios = own.slice(0, theirs.length).map((value, n) => value / theirs[n]!);
+    return summary(measure.better === 'more' ? ratios : ratios.map((value) => 1 / value))?.median;
   });
   const known = each.filter((value) => value !== undefined);
   return known.length === 0 ? undefined : Math.min(...known);
 }
 
 /** A Markdown table, aligned so that it is read as well in a terminal. */
-export function table(outcomes: readonly Outcome[], servers: readonly string[]): string {
-  const head = ['measure', 'unit', ...servers, 'imgfs : best qsd', 'expected'];
+export function table({ group, outcomes }: Result): string {
+  const { contestants, ours, rivals } = group;
+  const against = rivals.length === 1 ? rivals[0]! : `best of ${rivals.join(', ')}`;
+  const head = ['measure', 'unit', ...contestants, `${ours} : ${against}`, 'expected'];
   const rows = outcomes.map((outcome) => {
     const { title, unit, expected } = outcome.measure;
-    const against = ratio(outcome);
+    const better = ratio(group, outcome);
     return [
       title,
       unit,
-      ...servers.map((server) => cell(summary(outcome.values.get(server) ?? []))),
-      against === undefined ? '-' : `${against.toFixed(2)}x`,
-      expected === undefined ? '' : `${expected.toFixed(1)}x`,
+      ...contestants.map((name) => cell(summary(outcome.values.get(name) ?? []))),
+      better === undefined ? '-' : `${better.toFixed(2)}x`,
+      expected === undefined ? '' : `${expected}x`,
     ];
   });
   const all = [head, ...rows];
@@ -59,17 +59,25 @@ export function table(outcomes: readonly Outcome[], servers: readonly string[]):
 function cell(values: Summary | undefined): string {
   if (values === undefined) return '-';
   const { median, min, max } = values;
-  return `${median.toFixed(0)} (${min.toFixed(0)}..${max.toFixed(0)})`;
+  return `${short(median)} (${short(min)}..${short(max)})`;
+}
+
+/** Three digits at least. */
+function short(value: number): string {
+  return value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
 }
 
 /** The same for programs. */
-export function json(machine: object, outcomes: readonly Outcome[]): string {
-  const measures = outcomes.map((outcome) => {
-    const { id, title, unit, better, expected } = outcome.measure;
-    const servers = Object.fromEntries(
-      [...outcome.values].map(([server, values]) => [server, { ...summary(values), values }]),
-    );
-    return { id, title, unit, better, expected, ratio: ratio(outcome), servers };
+export function json(machine: object, results: readonly Result[]): string {
+  const groups = results.map(({ group, outcomes }) => {
+    const { title, about, ours, rivals } = group;
+    const measures = outcomes.map((outcome) => {
+      const contestants = Object.fromEntries(
+        [...outcome.values].map(([name, values]) => [name, { ...summary(values), values }]),
+      );
+      return { ...outcome.measure, ratio: ratio(group, outcome), contestants };
+    });
+    return { title, about, ours, rivals, measures };
   });
-  return `${JSON.stringify({ schema: 'imgfs.bench/1', machine, measures }, undefined, 2)}\n`;
+  return `${JSON.stringify({ schema: 'imgfs.bench/2', machine, groups }, undefined, 2)}\n`;
 }

@@ -1,21 +1,34 @@
-/** What is compared: each server shows one image as one raw file. */
+/** Who serves the raw view of an image. Each says how it is started; starting and stopping are the same for all. */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { BenchImage } from './images.js';
+import { CACHES, type CacheMode } from '../src/mount/options.js';
 import { afterwards, run } from './workplace.js';
 
 const IMGFS = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 const PATIENCE_MS = 5000;
 const POLL_MS = 5;
 
+/** An image, and how it is served. */
+export interface Exhibit {
+  readonly path: string;
+  /** QEMU's name of it. */
+  readonly format: string;
+  /** A raw file: with the same bytes where they are read, of the same size where it is written. */
+  readonly raw: string;
+  readonly size: number;
+  readonly access: 'read' | CacheMode;
+}
+
 export interface Server {
   readonly name: string;
+  /** Whether it can serve an image so, or so that it makes a difference. By default it can. */
+  readonly suits?: (exhibit: Exhibit) => boolean;
   /** The shell command that starts it and returns when it serves; undefined where there is nothing to start. */
-  command(image: BenchImage, mountpoint: string): string | undefined;
+  command(exhibit: Exhibit, mountpoint: string): string | undefined;
   /** The raw view. */
-  view(image: BenchImage, mountpoint: string): string;
+  view(exhibit: Exhibit, mountpoint: string): string;
   /** Makes the mountpoint. */
   prepare(mountpoint: string): void;
   /** The process that serves; undefined where there is none. */
@@ -25,7 +38,7 @@ export interface Server {
 /** A server at work. */
 export interface Serving {
   readonly server: Server;
-  readonly image: BenchImage;
+  readonly exhibit: Exhibit;
   readonly view: string;
   readonly pid: number | undefined;
   /** Milliseconds from the command to the first byte. */
@@ -33,11 +46,14 @@ export interface Serving {
   stop(): Promise<void>;
 }
 
-function imgfs(name: string, options: string): Server {
+function imgfsWith(name: string, options: string): Server {
   return {
     name,
-    command: (image, at) => `${process.execPath} ${IMGFS} mount -r ${options} ${image.path} ${at}`,
-    view: (_image, at) => path.join(at, 'disk.raw'),
+    command: ({ path: image, format, access }, at) => {
+      const how = access === 'read' ? '-r' : `--cache ${access}`;
+      return `${process.execPath} ${IMGFS} mount ${how} --format ${format} ${options} ${image} ${at}`;
+    },
+    view: (_exhibit, at) => path.join(at, 'disk.raw'),
     prepare: (at) => fs.mkdirSync(at),
     pid(at) {
       const listed = spawnSync(process.execPath, [IMGFS, 'list', '--json'], { encoding: 'utf8' }).stdout;
@@ -47,54 +63,59 @@ function imgfs(name: string, options: string): Server {
   };
 }
 
-/** QEMU's own way to the same end. */
-function qemu(name: string, settings: string): Server {
+/** QEMU's own way to the same end; its cache options are those its documentation gives for the mode. */
+function qemu(name: string, direct: string, suits: Server['suits'] = () => true): Server {
   return {
     name,
-    command: (image, at) =>
-      [
+    suits,
+    command({ path: image, format, access }, at) {
+      const { direct: bypass, through, unsafe } = CACHES[access === 'read' ? 'writeback' : access];
+      const readOnly = access === 'read' ? ',read-only=on' : '';
+      const cache = `${bypass ? ',cache.direct=on' : ''}${unsafe ? ',cache.no-flush=on' : ''}${direct}`;
+      const writing = access === 'read' ? 'writable=off' : `writable=on${through ? ',writethrough=on' : ''}`;
+      return [
         'qemu-storage-daemon --daemonize',
         `--pidfile ${at}.pid`,
-        `--blockdev driver=file,node-name=f,filename=${image.path},read-only=on,${settings}`,
-        '--blockdev driver=qcow2,node-name=q,file=f,read-only=on',
-        `--export type=fuse,id=e,node-name=q,mountpoint=${at},writable=off,growable=off`,
-      ].join(' '),
-    view: (_image, at) => at,
+        `--blockdev driver=file,node-name=f,filename=${image}${readOnly}${cache}`,
+        `--blockdev driver=${format},node-name=q,file=f${readOnly}`,
+        `--export type=fuse,id=e,node-name=q,mountpoint=${at},growable=off,${writing}`,
+      ].join(' ');
+    },
+    view: (_exhibit, at) => at,
     prepare: (at) => fs.writeFileSync(at, ''),
     pid: (at) => Number(fs.readFileSync(`${at}.pid`, 'utf8')),
   };
 }
 
+export const imgfs = imgfsWith('imgfs', '');
+export const fuseNative = imgfsWith('fuse-native', '--adapter fuse-native');
+/** As it comes. */
+export const qsd = qemu('qsd', '');
+/**
+ * With asynchronous I/O that bypasses the page cache, which is faster in places where the image lies in memory (from a
+ * disk it would read the disk), and is its best where the cache is bypassed anyway. io_uring was slower than one of the
+ * two throughout.
+ */
+export const qsdNative = qemu('qsd-native', ',cache.direct=on,aio=native', ({ access }) => {
+  return access === 'read' || CACHES[access].direct;
+});
+
 /** The limit: no server at all. */
-const raw: Server = {
+export const plainFile: Server = {
   name: 'raw file',
   command: () => undefined,
-  view: (image) => image.raw,
+  view: ({ raw }) => raw,
   prepare() {},
   pid: () => undefined,
 };
 
-/**
- * qemu-storage-daemon twice: as it comes, and with asynchronous reads that bypass the page cache, which is faster in
- * places where the image lies in memory (from a disk it would read the disk). io_uring was slower than one of them
- * throughout.
- */
-const QEMU = [qemu('qsd', 'aio=threads'), qemu('qsd-native', 'aio=native,cache.direct=on')] as const;
-
-export const SERVERS: readonly Server[] = [
-  imgfs('imgfs', ''),
-  imgfs('fuse-native', '--adapter fuse-native'),
-  ...QEMU,
-  raw,
-];
-
 /** Whom imgfs is compared with: the better of these in each measure. */
-export const RIVALS: readonly string[] = QEMU.map(({ name }) => name);
+export const RIVALS: readonly string[] = [qsd.name, qsdNative.name];
 
 /** Starts a server, reads one byte through it and tells how long that took. */
-export async function start(server: Server, image: BenchImage, mountpoint: string): Promise<Serving> {
-  const command = server.command(image, mountpoint);
-  const view = server.view(image, mountpoint);
+export async function start(server: Server, exhibit: Exhibit, mountpoint: string): Promise<Serving> {
+  const command = server.command(exhibit, mountpoint);
+  const view = server.view(exhibit, mountpoint);
   server.prepare(mountpoint);
   let pid: number | undefined;
   const end = once(() => {
@@ -114,7 +135,25 @@ export async function start(server: Server, image: BenchImage, mountpoint: strin
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   };
-  return { server, image, view, pid, firstByteMs, stop };
+  return { server, exhibit, view, pid, firstByteMs, stop };
+}
+
+/** Those of `servers` that can run here, found out with `exhibit`. Of the others the reason is printed. */
+export async function usable(
+  servers: readonly Server[],
+  exhibit: Exhibit,
+  mountpoint: (server: Server) => string,
+): Promise<readonly Server[]> {
+  const found: Server[] = [];
+  for (const server of servers) {
+    try {
+      await (await start(server, exhibit, mountpoint(server))).stop();
+      found.push(server);
+    } catch (error) {
+      console.log(`without ${server.name}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  return found;
 }
 
 function once(step: () => void): () => void {

@@ -7,6 +7,7 @@ import path from 'node:path';
 /** Images, their copy as a raw file and the largest temporary of qemu-img. */
 const BYTES_NEEDED = 4 * 2 ** 30;
 const MEMORY_DISK = '/dev/shm';
+const DISK = '/var/tmp';
 
 const undo: (() => void)[] = [];
 let running: ChildProcess | undefined;
@@ -49,6 +50,13 @@ export function workplace(): string {
   return directory;
 }
 
+/** A directory of our own where flushes reach a disk, if the machine has one: IMGFS_BENCH_DISK, or /var/tmp. */
+export function onDisk(): string {
+  const directory = fs.mkdtempSync(path.join(process.env.IMGFS_BENCH_DISK ?? DISK, 'imgfs-bench-'));
+  afterwards(() => fs.rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
 function room(directory: string): number {
   try {
     const { bavail, bsize } = fs.statfsSync(directory);
@@ -78,7 +86,7 @@ export async function run(program: string, args: readonly string[]): Promise<{ s
   return said;
 }
 
-/** Whether a program can be started at all. */
+/** Whether a program is there. */
 export function installed(program: string): boolean {
-  return spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined;
+  return spawnSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' }).status === 0;
 }

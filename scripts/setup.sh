@@ -35,7 +35,10 @@ check() {
   need losetup mount
   [ -e /usr/lib/x86_64-linux-gnu/libfuse.so.2 ] || [ "$(uname -m)" != x86_64 ] ||
     need libfuse.so.2 libfuse2 libfuse2t64
-  [ "$1" = bench ] && return
+  if [ "$1" = bench ]; then
+    need bonnie++ bonnie++
+    return
+  fi
   need qcowmount libqcow-utils
   need strace strace
   need mkfs.xfs xfsprogs
