@@ -74,12 +74,15 @@ export class NewFiles {
     return this.add(path, path, there ? this.existing(path, path) : undefined);
   }
 
-  /** Gives every file its name, the image's own last. Everything written to them must be durable. */
+  /**
+   * Gives every file its name, durably, the image's own last: whoever finds that finds the others. Everything written
+   * to them must be durable.
+   */
   appear(): void {
     const [image, ...others] = this.unnamed;
     try {
-      for (const file of [...others, ...(image === undefined ? [] : [image])]) file.appear();
-      for (const directory of new Set(this.unnamed.map(({ path }) => dirname(path)))) syncDirectory(directory);
+      appearTogether(others);
+      appearTogether(image === undefined ? [] : [image]);
     } finally {
       this.discard();
     }
@@ -164,6 +167,11 @@ function followed(given: string): string {
   } catch (error) {
     throw hostError(`cannot make ${given}`, error);
   }
+}
+
+function appearTogether(files: readonly UnnamedFile[]): void {
+  for (const file of files) file.appear();
+  for (const directory of new Set(files.map(({ path }) => dirname(path)))) syncDirectory(directory);
 }
 
 function syncDirectory(path: string): void {
