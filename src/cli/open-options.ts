@@ -4,6 +4,7 @@ import { formats } from '../formats/index.js';
 import { type OpenedImage, type OpenOptions, openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
 import { warn } from './output.js';
+import { ProgressLine } from './progress.js';
 
 /** What `declareOpenOptions` adds to a command's options. */
 export interface OpenFlags {
@@ -48,10 +49,15 @@ export function openOptions(flags: OpenFlags): OpenOptions {
   };
 }
 
-/** What they mean for an image that is to be changed. */
-export function writeOptions(flags: WriteFlags): OpenOptions {
+/** What they mean for the image at `path` that is to be changed: a repair that comes first shows how far it is. */
+export function writeOptions(path: string, flags: WriteFlags): OpenOptions {
   const references = flags.writableRefs === true;
-  return { ...openOptions(flags), write: { references, direct: false, unsafe: false, threads: false } };
+  const line = new ProgressLine(`imgfs: repairing ${path}`);
+  const progress = (part: number): void => {
+    if (part < 1) line.show(part);
+    else line.clear();
+  };
+  return { ...openOptions(flags), progress, write: { references, direct: false, unsafe: false, threads: false } };
 }
 
 /** Opens an image only to look at it: one that somebody writes is read all the same, with a warning. */

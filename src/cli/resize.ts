@@ -39,7 +39,7 @@ export const verb: Verb = {
     const [path = '', text = ''] = command.args;
     const change = parseChange(text);
     const preallocation = parsePreallocation(flags.preallocation);
-    const opened = hintWhereMounted(path, () => openImage(path, writeOptions(flags)));
+    const opened = hintWhereMounted(path, () => openImage(path, writeOptions(path, flags)));
     try {
       const size = newSize(opened, change, flags);
       if (preallocation !== 'off' && size <= opened.image.size) {

@@ -119,7 +119,7 @@ function change(path: string, action: Exclude<Action, { kind: 'list' }>, flags: 
     changeLive(path, action, served);
     return;
   }
-  const options = { ...writeOptions({ ...flags, refs: false }), references: 'unopened' } as const;
+  const options = { ...writeOptions(path, { ...flags, refs: false }), references: 'unopened' } as const;
   const opened = hintWhereMounted(path, () => openImage(path, options));
   try {
     changeAtRest(opened, action);

@@ -24,6 +24,10 @@ export interface OpenContext {
   readonly sharing?: Sharing | undefined;
   /** What the two methods return has a name and can be closed, nothing else: the image is only looked at. */
   readonly standIns?: boolean;
+  /** Says what whoever opens the image should know of it. */
+  readonly warn?: ((message: string) => void) | undefined;
+  /** Told, often, how far what the first change has to wait for has come: from 0 to 1. */
+  readonly progress?: ((part: number) => void) | undefined;
   /** Opens a file the image names, if policy allows it. Throws `refused`, `missing`, `permission`, `locked`. */
   openStorage(reference: Reference): Storage;
   /** Opens an image the image names, if policy allows it. As `openStorage`, and anything opening an image throws. */

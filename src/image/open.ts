@@ -30,6 +30,8 @@ export interface OpenOptions {
   /** What lies below the image, whatever it names: called instead of following its reference. */
   readonly below?: ((reference: Reference) => BelowImage) | undefined;
   readonly warn: (message: string) => void;
+  /** How far a repair has come that the first change waits for. */
+  readonly progress?: ((part: number) => void) | undefined;
   readonly limits?: Limits;
 }
 
@@ -183,7 +185,7 @@ class Follower {
   constructor(
     private readonly opening: Opening,
     private readonly files: HostFiles,
-    private readonly options: Pick<OpenOptions, 'references' | 'write' | 'below'>,
+    private readonly options: Pick<OpenOptions, 'references' | 'write' | 'below' | 'warn' | 'progress'>,
     private readonly path: readonly HostFile[],
     private readonly declared: boolean,
   ) {}
@@ -194,6 +196,8 @@ class Follower {
       limits,
       sharing,
       standIns: this.options.references === 'unopened',
+      warn: this.options.warn,
+      progress: this.options.progress,
       openStorage: (reference) => this.openStorage(reference),
       openImage: (reference) => this.openImage(reference),
     };

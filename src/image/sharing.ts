@@ -81,13 +81,35 @@ export class Sharing {
   bump(key: number): void {
     Atomics.add(this.words, FIRST_STAMP + (key % STAMPS), 1);
   }
+
+  /** As `bump`, for every key. */
+  bumpAll(): void {
+    for (let key = 0; key < STAMPS; key++) this.bump(key);
+  }
 }
 
 /** The versions of what threads keep copies of. */
 export interface Stamps {
   stamp(key: number): number;
   bump(key: number): void;
+  /** Whatever is kept is to be read again: a repair has changed tables by their places in the file. */
+  bumpAll(): void;
 }
 
-/** For an image no other thread has open: nothing ever changes behind its back. */
-export const ALONE: Stamps = { stamp: () => 0, bump: () => {} };
+/** For an image no other thread has open: nothing changes behind its back but by a repair. */
+export class OwnStamps implements Stamps {
+  private version = 0;
+
+  stamp(): number {
+    return this.version;
+  }
+
+  bump(): void {}
+
+  bumpAll(): void {
+    this.version++;
+  }
+}
+
+/** For drivers that repair nothing. */
+export const ALONE: Stamps = new OwnStamps();

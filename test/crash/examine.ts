@@ -87,7 +87,7 @@ function ofQemu(
   const format = rig.format.name;
   const image = host.put(rig.files, files);
   const findings: Finding[] = [];
-  if (rig.qemu === 'checks') {
+  if (rig.qemu === 'checks' && !rig.unrepaired(files)) {
     const { code, output } = host.check(image, format);
     if (code !== 0 && code !== 3) findings.push(corrupt(`qemu-img check ends with ${code}: ${output}`));
   }
@@ -132,6 +132,7 @@ function ofRecovery(
     image.close();
     const after = reading(rig, copies);
     const findings = check(rig, copies).corruptions.map((what) => corrupt(`after recovery: ${what}`));
+    if (!same(expected, found.disk) && rig.unrepaired(copies)) findings.push(corrupt('written, and still dirty'));
     if (!same(after.disk, expected)) findings.push({ fault: 'stray', what: 'recovery changed the disk' });
     if (!sameSnapshots(after, found)) findings.push({ fault: 'stray', what: 'recovery changed a snapshot' });
     if (byQemu === 'twice' && host !== undefined && rig.qemu === 'checks') {

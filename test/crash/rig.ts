@@ -30,7 +30,16 @@ export class Rig {
     /** The image first. */
     readonly files: readonly RigFile[],
     readonly qemu: QemuJudge = 'nothing',
+    private readonly beginsDirty = false,
   ) {}
+
+  /** The image was dirty from the start and still is: only its data can be judged. */
+  unrepaired(storages: readonly Storage[]): boolean {
+    if (!this.beginsDirty) return false;
+    const image = this.open(storages, false);
+    image.close();
+    return image.info.dirty;
+  }
 
   /** Opens the image over `storages`, which are in the order of `files` and belong to the caller. */
   open(storages: readonly Storage[], writable: boolean): Image {

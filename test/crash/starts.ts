@@ -17,18 +17,24 @@ export interface Start {
   readonly options: SampleOptions;
   /** Makes the content; nothing for an empty disk. */
   readonly fill?: (image: SampleImage) => void;
+  /** Changes the finished bytes. */
+  readonly afterwards?: (bytes: Buffer) => Uint8Array;
   /** Bytes of the raw backing file, where the options name one. */
   readonly baseBytes?: number;
 }
 
 /** A qcow2 image, with its backing file or its data file. */
-export function qcow2Start({ options, fill, baseBytes }: Start): readonly SampleFile[] {
+export function qcow2Start({ options, fill, afterwards, baseBytes }: Start): readonly SampleFile[] {
   const recipe = (): Recipe => {
     const image = new Recipe(options);
     fill?.(image);
     return image;
   };
-  const files: SampleFile[] = [{ name: 'disk.qcow2', role: 'image', bytes: () => recipe().build() }];
+  const bytes = (): Uint8Array => {
+    const built = recipe().build();
+    return afterwards === undefined ? built : afterwards(Buffer.from(built));
+  };
+  const files: SampleFile[] = [{ name: 'disk.qcow2', role: 'image', bytes }];
   const { backing, dataFile } = options;
   if (backing !== undefined) {
     files.push({
@@ -61,3 +67,24 @@ export function packed(image: SampleImage, from: number, to: number): void {
 }
 
 export const RAW_BASE = { name: 'base.raw', format: 'raw' } as const;
+
+/**
+ * As a writer that counts lazily leaves an image of 16-bit refcounts when it dies: clusters in use count as free, or as
+ * used more often than they are, and others that nobody uses count too. `blocks` are refcount blocks that it has lost.
+ */
+export function countedLazily(image: Buffer, blocks: readonly number[] = []): Uint8Array {
+  const clusterSize = 2 ** image.readUInt32BE(20);
+  const lost = Buffer.alloc(3 * clusterSize, 0xee);
+  const tableAt = Number(image.readBigUInt64BE(48));
+  const clusters = Math.ceil(image.length / clusterSize);
+  const bytes = Buffer.concat([image, Buffer.alloc(clusters * clusterSize - image.length), lost]);
+  for (let n = 0; n < clusters + 3; n++) {
+    const block = Number(bytes.readBigUInt64BE(tableAt + Math.floor((n * 2) / clusterSize) * 8));
+    const at = block + ((n * 2) % clusterSize);
+    if (n >= clusters) bytes.writeUInt16BE(1, at);
+    else if (n % 3 === 0) bytes.writeUInt16BE(0, at);
+    else if (n % 5 === 0) bytes.writeUInt16BE(bytes.readUInt16BE(at) + 1, at);
+  }
+  for (const n of blocks) bytes.writeBigUInt64BE(0n, tableAt + n * 8);
+  return bytes;
+}

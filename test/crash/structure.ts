@@ -27,6 +27,11 @@ const audits: ReadonlyMap<string, StructureCheck> = new Map<string, StructureChe
 
 /** The check for a rig: both that there are, which must agree. Formats without structures of their own have none. */
 export function structureCheck(rig: Rig): StructureCheck {
+  const check = bothChecks(rig);
+  return (_rig, files) => (rig.unrepaired(files) ? SOUND : check(rig, files));
+}
+
+function bothChecks(rig: Rig): StructureCheck {
   const audit = audits.get(rig.format.name);
   const own = rig.format.check === undefined ? undefined : ownCheck;
   if (own === undefined || audit === undefined) return own ?? audit ?? (() => SOUND);

@@ -20,6 +20,8 @@ export interface Workload {
   readonly qemu?: QemuJudge;
   /** Why space may be lost without a crash. */
   readonly loses?: string | undefined;
+  /** The image is marked dirty: until it is repaired its refcounts mean nothing. */
+  readonly beginsDirty?: boolean;
   /** For workloads with more or larger states than others: only one in so many is looked at. */
   readonly oneIn?: number;
 }
@@ -41,7 +43,7 @@ export function rigOf(workload: Workload): Rig {
     const storage = MemoryStorage.from(bytes(), name);
     return own === undefined ? { name, role, storage } : { name, role, storage, format: own };
   });
-  return new Rig(format, files, workload.qemu);
+  return new Rig(format, files, workload.qemu, workload.beginsDirty);
 }
 
 /** What the image shows before anything is done to it. */

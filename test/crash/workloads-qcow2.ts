@@ -2,7 +2,7 @@
 import type { SampleImage, SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 import { alphabet, everything } from './alphabet.js';
 import type { Operation } from './operations.js';
-import { data, packed, qcow2Start, RAW_BASE, type Start } from './starts.js';
+import { countedLazily, data, packed, qcow2Start, RAW_BASE, type Start } from './starts.js';
 import type { Workload } from './workload.js';
 
 const KIB = 1024;
@@ -359,6 +359,43 @@ const preallocated: readonly Workload[] = [
   ),
 ];
 
+const lazy: SampleOptions = { ...plain4, dirty: true, lazyRefcounts: true };
+
+/** Images that a crashed writer left, repaired before the first change. */
+const dirty: readonly Workload[] = [
+  qcow2('dirty', { options: lazy, fill: (image) => data(image, 0, 12), afterwards: (bytes) => countedLazily(bytes) }, [
+    FLUSH,
+    k4.w(4.5, 1),
+    k4.w(20, 2),
+    FLUSH,
+    k4.d(0, 4),
+    k4.w(13, 2),
+  ]),
+  qcow2(
+    'dirty, with a snapshot and a bitmap',
+    {
+      options: { ...lazy, bitmaps: [{ name: 'b', granularity: 65_536, inUse: false, auto: true }] },
+      fill: storied,
+      afterwards: (bytes) => countedLazily(bytes),
+    },
+    [k4.w(1, 1), k4.d(0, 1), snapshot('new'), k4.w(2, 3), remove('old'), k4.w(30, 2), FLUSH],
+  ),
+  qcow2(
+    'dirty, refcount block lost, 512 B',
+    {
+      options: { ...lazy, size: 200 * KIB, clusterBits: 9 },
+      fill: (image) => data(image, 0, 300),
+      afterwards: (bytes) => countedLazily(bytes, [1]),
+    },
+    [b512.s(500), b512.w(250, 100), FLUSH, b512.d(0, 100), b512.w(20, 4)],
+  ),
+  qcow2(
+    'dirty, subclusters, only its leaks',
+    { options: { ...lazy, size: 256 * KIB, clusterBits: 14, extended: true }, fill: (image) => data(image, 0, 8) },
+    [snapshot('first'), k16.w(0.25, 1), k16.w(10.5, 2), FLUSH],
+  ),
+].map((workload) => ({ ...workload, beginsDirty: true }));
+
 /** Hand-written workloads of qcow2. */
 export const qcow2Workloads: readonly Workload[] = [
   ...clusterKinds,
@@ -366,4 +403,5 @@ export const qcow2Workloads: readonly Workload[] = [
   ...snapshots,
   ...sizes,
   ...preallocated,
+  ...dirty,
 ];

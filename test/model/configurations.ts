@@ -2,7 +2,7 @@
 import type { SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 import type { QemuJudge, SampleFile, WritableSample } from '../../src/image/samples.js';
 import { imageFormat } from '../crash/rig.js';
-import { data, packed, qcow2Start, RAW_BASE, rawStart } from '../crash/starts.js';
+import { countedLazily, data, packed, qcow2Start, RAW_BASE, rawStart } from '../crash/starts.js';
 import { imageFormats, samplesOf } from '../support/samples.js';
 
 export interface Configuration {
@@ -27,6 +27,7 @@ interface More {
   readonly snapshots?: boolean;
   readonly resize?: Configuration['resize'];
   readonly baseBytes?: number;
+  readonly afterwards?: (bytes: Buffer) => Uint8Array;
 }
 
 function qcow2(name: string, options: Omit<SampleOptions, 'size'>, more: More = {}): Configuration {
@@ -40,6 +41,7 @@ function qcow2(name: string, options: Omit<SampleOptions, 'size'>, more: More = 
       if (options.dataFile === undefined && options.refcountBits !== 1) packed(image, 6, 12);
     },
     ...(more.baseBytes === undefined ? {} : { baseBytes: more.baseBytes }),
+    ...(more.afterwards === undefined ? {} : { afterwards: more.afterwards }),
   });
   const { snapshots = true, resize = 'always' } = more;
   return { name, format: 'qcow2', files, unit, snapshots, resize, most: size * 1.5, qemu: 'checks' };
@@ -68,6 +70,11 @@ const all: readonly Configuration[] = [
   qcow2('qcow2, refcounts of 1 bit', { clusterBits: 12, refcountBits: 1 }, { clusters: 256, snapshots: false }),
   qcow2('qcow2, refcounts of 8 bits', { clusterBits: 12, refcountBits: 8 }, { clusters: 256 }),
   qcow2('qcow2, refcounts of 64 bits', { clusterBits: 10, refcountBits: 64 }, { clusters: 512 }),
+  qcow2(
+    'qcow2, left by a crash',
+    { clusterBits: 12, dirty: true, lazyRefcounts: true },
+    { clusters: 256, afterwards: (bytes) => countedLazily(bytes) },
+  ),
   qcow2('qcow2, data file', { clusterBits: 12, dataFile: { name: 'data.raw' } }, { clusters: 256, snapshots: false }),
   ...imageFormats.flatMap(({ name }) => (samplesOf(name).writable?.() ?? []).map((sample) => ofSample(name, sample))),
 ];

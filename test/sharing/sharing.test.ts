@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
 import { SampleImage, type SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 import { Sharing } from '../../src/image/sharing.js';
+import { countedLazily } from '../crash/starts.js';
 import { readAll } from '../support/images.js';
 import { hasTool, scratch } from '../support/scratch.js';
 import { SEED } from '../support/seed.js';
@@ -27,7 +28,10 @@ async function thread(member: Member): Promise<string | undefined> {
 
 /** Runs all threads over a fresh image; what they saw wrong, and what is wrong with the image at the end. */
 async function stress(path: string, options: Omit<SampleOptions, 'size'>, deaf: boolean): Promise<readonly string[]> {
-  fs.writeFileSync(path, new SampleImage({ ...options, size: SIZE }).build());
+  const recipe = new SampleImage({ ...options, size: SIZE });
+  if (options.dirty === true) recipe.write(0, new Uint8Array(SIZE / 2));
+  const bytes = Buffer.from(recipe.build());
+  fs.writeFileSync(path, options.dirty === true ? countedLazily(bytes) : bytes);
   const fd = fs.openSync(path, 'r+');
   try {
     const register = new Register(SIZE / SECTOR);
@@ -71,6 +75,7 @@ describe('an image shared by threads', function () {
     ['4 KiB', { clusterBits: 12 }],
     ['512 B', { clusterBits: 9 }],
     ['subclusters', { clusterBits: 14, extended: true }],
+    ['4 KiB, to be repaired first', { clusterBits: 12, dirty: true, lazyRefcounts: true }],
   ];
   for (const [name, options] of variants) {
     it(`shows every thread what the others wrote: ${name}`, async () => {

@@ -40,7 +40,7 @@ function openVolume(storage: Storage, context: OpenContext): { header: Header; v
   sharing?.lockShared();
   try {
     const header = readHeader(storage, context.limits);
-    if (context.writable) assertWritable(storage, header);
+    if (context.writable) assertWritable(storage, header, context.warn);
     const data = header.external ? openDataFile(storage, header, context) : storage;
     try {
       return { header, volume: new Volume(storage, data, header, context) };
@@ -53,11 +53,8 @@ function openVolume(storage: Storage, context: OpenContext): { header: Header; v
   }
 }
 
-/**
- * What we can read but must not write. A dirty image's refcounts may be wrong: whoever opens one for writing has it
- * repaired first, by `check`, so that none comes here.
- */
-function assertWritable(storage: Storage, header: Header): void {
+/** What we can read but must not write. A dirty image is repaired before its first change, which may never come. */
+function assertWritable(storage: Storage, header: Header, warn: OpenContext['warn']): void {
   const { name } = storage;
   if (header.encryption !== undefined) {
     throw new ImgfsError('unsupported', `${name}: encrypted images cannot be written yet`);
@@ -65,11 +62,7 @@ function assertWritable(storage: Storage, header: Header): void {
   if (header.corrupt) {
     throw new ImgfsError('corrupt', `${name}: marked as corrupt`, { hint: 'repair it before it is written' });
   }
-  if (header.dirty) {
-    throw new ImgfsError('unsupported', `${name}: its last writer did not finish`, {
-      hint: 'repair it before it is written',
-    });
-  }
+  if (header.dirty) warn?.(`${name}: its last writer did not finish; it is repaired before its first change`);
 }
 
 function openDataFile(storage: Storage, header: Header, context: OpenContext): Storage {

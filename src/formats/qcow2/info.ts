@@ -10,11 +10,13 @@ import type { Header } from './header.js';
  * (and a LUKS header) is read when `specific` is asked for: opening a disk must not depend on it.
  */
 export function infoOf(storage: Storage, now: () => Header, limits: Limits): ImageInfo {
-  const { clusterSize, dirty, encryption, backing } = now();
+  const { clusterSize, encryption, backing } = now();
   return {
     format: 'qcow2',
     clusterSize,
-    dirty,
+    get dirty() {
+      return now().dirty;
+    },
     encrypted: encryption !== undefined,
     compressed: false,
     ...(backing === undefined ? {} : { backing }),

@@ -89,10 +89,7 @@ export class Census {
     try {
       readPadded(this.storage, bytes, at);
     } catch (error) {
-      if (!(error instanceof ImgfsError)) throw error;
-      this.incomplete = true;
-      this.findings.checkErrors++;
-      this.told.tell(`ERROR: the L2 table at ${at} cannot be read: ${error.message}`);
+      this.unread(error, `the L2 table at ${at} cannot be read: `);
       return undefined;
     }
     return bigEndianWords(bytes);
@@ -114,9 +111,7 @@ export class Census {
       try {
         this.level1(readL1(storage, limits, l1At, l1Entries, header), l1At, false);
       } catch (error) {
-        if (!(error instanceof ImgfsError)) throw error;
-        this.incomplete = true;
-        this.corruption(`snapshot ${snapshot.id}: ${error.message}`);
+        this.unread(error, `snapshot ${snapshot.id}: `);
       }
     }
     const end = stored.at(-1)?.end ?? header.snapshotsAt;
@@ -130,9 +125,18 @@ export class Census {
         else this.refer(at, bytes, 'a bitmap');
       }
     } catch (error) {
-      if (!(error instanceof ImgfsError)) throw error;
-      this.incomplete = true;
-      this.corruption(error.message);
+      this.unread(error);
+    }
+  }
+
+  /** Something that refers to clusters cannot be had: because the host fails, or because it is damaged. */
+  private unread(error: unknown, where = ''): void {
+    if (!(error instanceof ImgfsError)) throw error;
+    this.incomplete = true;
+    if (error.reason !== 'io') this.corruption(`${where}${error.message}`);
+    else {
+      this.findings.checkErrors++;
+      this.told.tell(`ERROR: ${where}${error.message}`);
     }
   }
 

@@ -1,5 +1,7 @@
 import type { CheckOptions, CheckReport } from '../../../image/check.js';
 import type { OpenContext } from '../../../image/format.js';
+import { Health } from '../../../image/health.js';
+import type { Limits } from '../../../image/limits.js';
 import { roundDown } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import type { Storage } from '../../../storage/storage.js';
@@ -18,7 +20,7 @@ import { Steps } from './steps.js';
  */
 export function check(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport {
   const header = readHeader(storage, context.limits);
-  const inspection = new Inspection(storage, header, context, options);
+  const inspection = new Inspection(storage, header, context.limits, options);
   inspection.run();
   if (options.repair === 'none') return inspection.report();
   if (!storage.writable) throw new ImgfsError('read-only', `${storage.name}: cannot be repaired, it is open read-only`);
@@ -27,8 +29,9 @@ export function check(storage: Storage, context: OpenContext, options: CheckOpti
     options.tell('Nothing is repaired: parts of the image that could not be read may be using what looks unused');
     return before;
   }
-  mend(storage, header, inspection, options.repair);
-  const after = new Inspection(storage, readHeader(storage, context.limits), context, { ...options, tell: () => {} });
+  mend({ storage, health: new Health(undefined) }, header, inspection, options.repair);
+  const { limits } = context;
+  const after = new Inspection(storage, readHeader(storage, limits), limits, { ...options, tell: () => {} });
   after.run();
   const left = after.report();
   return {
@@ -45,7 +48,7 @@ export class Inspection {
   readonly leaked: number[] = [];
   readonly missing: number[] = [];
   private readonly tell: (finding: string) => void;
-  private readonly steps: Steps;
+  readonly steps: Steps;
   private flags = 0;
   /** Without a count there is still the header. */
   private highest = 0;
@@ -53,18 +56,23 @@ export class Inspection {
   constructor(
     private readonly storage: Storage,
     private readonly header: Header,
-    private readonly context: OpenContext,
+    private readonly limits: Limits,
     { tell, progress }: Pick<CheckOptions, 'tell' | 'progress'>,
   ) {
     this.tell = tell;
     this.steps = new Steps(header.l1Entries * (header.snapshotCount + 2), progress);
-    this.census = new Census(storage, header, context.limits, { tell, steps: this.steps });
+    this.census = new Census(storage, header, limits, { tell, steps: this.steps });
   }
 
   run(): void {
+    this.count();
+    this.compareFlags();
+  }
+
+  /** Without the copied flags: what a repair needs, which sets them anyway. */
+  count(): void {
     this.census.take();
     this.compareCounts();
-    this.compareFlags();
   }
 
   report(): CheckReport {
@@ -120,7 +128,7 @@ export class Inspection {
   private compareFlags(): void {
     const { header } = this;
     const refcounts = new Refcounts(this.storage, header);
-    const l1 = readL1(this.storage, this.context.limits, header.l1At, header.l1Entries, header);
+    const l1 = readL1(this.storage, this.limits, header.l1At, header.l1Entries, header);
     const step = header.extended ? 4 : 2;
     for (let i = 0; i < l1.length; i += 2) {
       this.steps.step();

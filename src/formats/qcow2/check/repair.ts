@@ -1,19 +1,29 @@
+import type { Health } from '../../../image/health.js';
+import { rewrite } from '../../../image/rewrite.js';
 import { roundUp } from '../../../lib/bits.js';
 import { readTable, type Storage } from '../../../storage/storage.js';
-import { putU64, refcountTablePatch, soundPatch } from '../encode.js';
+import { type HeaderPatch, putU64, refcountTablePatch, soundPatch } from '../encode.js';
 import type { Header } from '../header.js';
 import {
   encodeRefcount,
   entryOffset,
   hasOffset,
-  isCopied,
   L1_ENTRY_BYTES,
   REFCOUNT_TABLE_ENTRY_BYTES,
   withCopied,
 } from '../layout.js';
+import { cut } from '../write/cut.js';
+import { punch } from '../write/punch.js';
+import { runsOf } from '../write/refcount-book.js';
 import type { Census } from './census.js';
 import type { Inspection } from './check.js';
 import type { Counts } from './counts.js';
+
+/** The file that is mended, and whether it can still be. */
+export interface Mended {
+  readonly storage: Storage;
+  readonly health: Health;
+}
 
 /**
  * Mends what an inspection found: `leaks` lowers refcounts that are too high, `all` also raises those that are too low,
@@ -22,47 +32,49 @@ import type { Counts } from './counts.js';
  * they should have said nobody knows; and where more than leaks was wrong, what looks lost is not given back to the host,
  * for it may be what such an entry meant. The caller reads the header again afterwards.
  *
- * Order: refcounts first, durable before any flag says that a cluster may be overwritten; the marks last.
+ * Order: refcounts first, durable before any flag says that a cluster may be overwritten; the marks last. Wherever it
+ * ends, the next repair finds an image that is no worse.
  */
-export function mend(storage: Storage, header: Header, found: Inspection, repair: 'leaks' | 'all'): void {
+export function mend(mended: Mended, header: Header, found: Inspection, repair: 'leaks' | 'all'): void {
+  const { storage, health } = mended;
   const { census } = found;
   const wrong = repair === 'all' ? [...found.leaked, ...found.missing] : found.leaked;
   const perBlock = (header.clusterSize * 8) / header.refcountBits;
   const unmet = wrong.some((cluster) => !census.blocks.has(Math.floor(cluster / perBlock)));
-  if (repair === 'all' && (census.badBlocks || unmet)) rebuild(storage, header, census, perBlock);
-  else setCounts(storage, header, census, wrong, perBlock);
-  storage.flush();
-  const { corruptions } = census.findings;
+  const anew = repair === 'all' && (census.badBlocks || unmet);
+  if (anew) rebuild(mended, header, census, perBlock);
+  else setCounts(mended, header, census, wrong, perBlock);
+  health.barrier(storage);
+  const { corruptions, checkErrors } = census.findings;
   // Where nothing else was wrong, giving back leaks makes the image whole, and its flags must say so.
   const whole = corruptions === 0 && found.missing.length === 0;
   if (whole) giveBack(storage, header, found);
   if (repair !== 'all' && !whole) return;
-  setFlags(storage, header, census);
-  storage.flush();
-  if (header.version < 3 || corruptions > census.badBlockFindings) return;
-  const patch = soundPatch(header.stored);
-  storage.write(patch.bytes, patch.at);
-  storage.flush();
+  setFlags(mended, header, found);
+  health.barrier(storage);
+  const counted = anew || checkErrors === 0;
+  const fits = wrong.every((cluster) => census.counts.at(cluster) < 2 ** header.refcountBits);
+  if (header.version < 3 || corruptions > census.badBlockFindings || !counted || !fits) return;
+  patch(mended, header, soundPatch(header.stored));
+  health.barrier(storage);
 }
 
 /** Clusters that nothing refers to need no space on the host. Their refcounts say so durably. */
 function giveBack(storage: Storage, { clusterSize }: Header, { leaked, census }: Inspection): void {
-  const free = leaked.filter((cluster) => census.counts.at(cluster) === 0);
-  for (let i = 0; i < free.length; ) {
-    const first = i;
-    while (free[i] === free[first]! + i - first) i++;
-    storage.discard(free[first]! * clusterSize, (i - first) * clusterSize);
-  }
+  punch(storage, runsOf(leaked.filter((cluster) => census.counts.at(cluster) === 0)), clusterSize);
+}
+
+function patch({ storage, health }: Mended, { stored }: Header, { at, bytes }: HeaderPatch): void {
+  rewrite(storage, { at, bytes, old: stored.subarray(at, at + bytes.length) }, health);
 }
 
 function setCounts(
-  storage: Storage,
+  { storage, health }: Mended,
   header: Header,
   census: Census,
   clusters: readonly number[],
   perBlock: number,
 ): void {
-  const block = Buffer.alloc(header.clusterSize);
   const byBlock = new Map<number, number[]>();
   for (const cluster of clusters) {
     const index = Math.floor(cluster / perBlock);
@@ -70,22 +82,42 @@ function setCounts(
     if (members === undefined) byBlock.set(index, [cluster]);
     else members.push(cluster);
   }
+  const old = Buffer.alloc(header.clusterSize);
   for (const [index, members] of byBlock) {
     const at = census.blocks.get(index);
     if (at === undefined) continue;
-    readTable(storage, block, at, 'refcount block');
+    readTable(storage, old, at, 'refcount block');
+    const bytes = Buffer.from(old);
     for (const cluster of members) {
       const value = census.counts.at(cluster);
       if (value < 2 ** header.refcountBits)
-        encodeRefcount(block, cluster - index * perBlock, header.refcountBits, value);
+        encodeRefcount(bytes, cluster - index * perBlock, header.refcountBits, value);
     }
-    storage.write(block, at);
+    rewrite(storage, { at, bytes, old }, health);
   }
 }
 
 /** A new refcount structure behind the end of the file; one header write switches to it, and the old one is free. */
-function rebuild(storage: Storage, header: Header, census: Census, perBlock: number): void {
-  const { clusterSize, refcountBits } = header;
+function rebuild(mended: Mended, header: Header, census: Census, perBlock: number): void {
+  const { storage, health } = mended;
+  const before = storage.size();
+  try {
+    const table = putStructure(storage, header, census, perBlock);
+    health.barrier(storage);
+    patch(mended, header, refcountTablePatch(table.at, table.clusters));
+  } catch (error) {
+    if (health.sound) cut(storage, before);
+    throw error;
+  }
+}
+
+/** Writes blocks and table, and says where the table lies. */
+function putStructure(
+  storage: Storage,
+  { clusterSize, refcountBits }: Header,
+  census: Census,
+  perBlock: number,
+): { readonly at: number; readonly clusters: number } {
   const { counts } = census;
   for (const cluster of census.refcountClusters) counts.decrement(cluster);
   const first = roundUp(storage.size(), clusterSize) / clusterSize;
@@ -107,9 +139,7 @@ function rebuild(storage: Storage, header: Header, census: Census, perBlock: num
     census.blocks.set(index, at);
   });
   storage.write(table, first * clusterSize);
-  storage.flush();
-  const patch = refcountTablePatch(first * clusterSize, tableClusters);
-  storage.write(patch.bytes, patch.at);
+  return { at: first * clusterSize, clusters: tableClusters };
 }
 
 /** Which blocks are needed, those for the structure itself included, and how many clusters their table takes. */
@@ -132,25 +162,29 @@ function planStructure(
 }
 
 /** The copied flags of the active tables, from the counts that are now stored. */
-function setFlags(storage: Storage, header: Header, census: Census): void {
+function setFlags({ storage, health }: Mended, header: Header, { census, steps }: Inspection): void {
   const { clusterSize } = header;
   const once = (at: number): boolean => census.counts.at(Math.floor(at / clusterSize)) === 1;
   const l1 = Buffer.alloc(header.l1Entries * L1_ENTRY_BYTES);
   readTable(storage, l1, header.l1At, 'L1 table');
   const step = L1_ENTRY_BYTES * (header.extended ? 2 : 1);
+  const old = Buffer.alloc(clusterSize);
   for (let i = 0; i < l1.length; i += L1_ENTRY_BYTES) {
+    steps.step();
     const table = placeOf(l1, i, header, storage);
     if (table === undefined) continue;
-    const l2 = Buffer.alloc(clusterSize);
-    readTable(storage, l2, table, 'L2 table');
-    let changed = false;
+    readTable(storage, old, table, 'L2 table');
+    const l2 = Buffer.from(old);
     for (let n = 0; n < l2.length; n += step) {
       if (!census.isPlaced(l2.readUInt32BE(n), l2.readUInt32BE(n + 4))) continue;
       const at = placeOf(l2, n, header, storage);
-      if (at !== undefined && !header.external && setFlag(l2, n, once(at))) changed = true;
+      if (at !== undefined && !header.external) setFlag(l2, n, once(at));
     }
-    if (changed) storage.write(l2, table);
-    if (setFlag(l1, i, once(table))) storage.write(l1.subarray(i, i + L1_ENTRY_BYTES), header.l1At + i);
+    if (!l2.equals(old)) rewrite(storage, { at: table, bytes: l2, old }, health);
+    const entry = Buffer.from(l1.subarray(i, i + L1_ENTRY_BYTES));
+    setFlag(l1, i, once(table));
+    const bytes = l1.subarray(i, i + L1_ENTRY_BYTES);
+    if (!bytes.equals(entry)) rewrite(storage, { at: header.l1At + i, bytes, old: entry }, health);
   }
 }
 
@@ -162,10 +196,6 @@ function placeOf(table: Buffer, n: number, header: Header, storage: Storage): nu
   return usable ? at : undefined;
 }
 
-/** Returns whether the entry changed. */
-function setFlag(table: Buffer, n: number, copied: boolean): boolean {
-  const high = table.readUInt32BE(n);
-  if (isCopied(high) === copied) return false;
-  table.writeUInt32BE(withCopied(high, copied), n);
-  return true;
+function setFlag(table: Buffer, n: number, copied: boolean): void {
+  table.writeUInt32BE(withCopied(table.readUInt32BE(n), copied), n);
 }

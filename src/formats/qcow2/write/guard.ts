@@ -1,4 +1,3 @@
-import type { Health } from '../../../image/health.js';
 import type { Limits } from '../../../image/limits.js';
 import { BitPages } from '../../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../../lib/errors.js';
@@ -12,7 +11,7 @@ import type { RefcountBook } from './refcount-book.js';
 
 /**
  * The last defence of a damaged image: knows the clusters that hold tables, and refuses a write of guest data that
- * would land on one. Nothing is written then, and the image is not written any more.
+ * would land on one: whoever asked then ends the writing of this image.
  */
 export class Guard {
   private known: BitPages | undefined;
@@ -24,7 +23,6 @@ export class Guard {
     private readonly l1: L1,
     private readonly refcounts: RefcountBook,
     private readonly limits: Limits,
-    private readonly health: Health,
   ) {
     this.clusterSize = live.now.clusterSize;
   }
@@ -36,9 +34,7 @@ export class Guard {
     const last = Math.floor((offset + length - 1) / this.clusterSize);
     for (let cluster = Math.floor(offset / this.clusterSize); cluster <= last; cluster++) {
       if (!known.has(cluster)) continue;
-      throw this.health.damage(
-        corrupt(`${storage.name}: a write would have landed on a table, at ${cluster * this.clusterSize}`),
-      );
+      throw corrupt(`${storage.name}: a write would have landed on a table, at ${cluster * this.clusterSize}`);
     }
   }
 

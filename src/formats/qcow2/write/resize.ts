@@ -5,10 +5,11 @@ import type { HeaderChanges } from '../encode.js';
 import { l1Claim } from '../header.js';
 import { entryOffset, hasOffset, L1_ENTRY_BYTES, ownedHigh } from '../layout.js';
 import { readSnapshots } from '../snapshots.js';
+import { cut } from './cut.js';
 import { preallocate } from './preallocate.js';
 import { putSnapshotTable, withSize } from './snapshot-table.js';
 import { countEntries, readL2 } from './table-walk.js';
-import { cut, type Transaction } from './transaction.js';
+import type { Transaction } from './transaction.js';
 import type { Volume } from './volume.js';
 
 /** An L1 table for a disk of `size` bytes; the size itself stays. Throws `limit`, `unsupported`. */

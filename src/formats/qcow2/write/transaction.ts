@@ -6,6 +6,7 @@ import type { HeaderChanges } from '../encode.js';
 import { decodeRefcount, encodeRefcount, L1_ENTRY_BYTES, MAX, REFCOUNT_TABLE_ENTRY_BYTES } from '../layout.js';
 import type { ActiveL1, L2Cache } from '../read/tables.js';
 import { CELL } from './cells.js';
+import { cut } from './cut.js';
 import type { Guard } from './guard.js';
 import type { LiveHeader } from './live-header.js';
 import { punch } from './punch.js';
@@ -45,15 +46,6 @@ export function transact(parts: Changing, make: (change: Transaction) => HeaderC
     throw error;
   }
   change.punch();
-}
-
-/** Takes back what a change that failed has added to a file. */
-export function cut(storage: Storage, size: number): void {
-  try {
-    if (storage.size() > size) storage.resize(size);
-  } catch {
-    // The first failure is the one to report.
-  }
 }
 
 /** A change in the making. */

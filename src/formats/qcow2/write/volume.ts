@@ -2,7 +2,7 @@ import type { OpenContext } from '../../../image/format.js';
 import { Health } from '../../../image/health.js';
 import type { Image } from '../../../image/image.js';
 import type { Limits } from '../../../image/limits.js';
-import { ALONE, type Stamps } from '../../../image/sharing.js';
+import { OwnStamps, type Stamps } from '../../../image/sharing.js';
 import type { Storage } from '../../../storage/storage.js';
 import type { HeaderChanges } from '../encode.js';
 import type { Header } from '../header.js';
@@ -10,6 +10,7 @@ import { AUTOCLEAR, type EntryRules, keptFeatures } from '../layout.js';
 import { rulesOf } from '../read/lookup.js';
 import { ActiveL1, L2Cache } from '../read/tables.js';
 import { CELL, cellsOf, STAMP } from './cells.js';
+import { repairDirty } from './dirty.js';
 import { Frees } from './frees.js';
 import { Guard } from './guard.js';
 import { LiveHeader } from './live-header.js';
@@ -34,6 +35,8 @@ export class Volume {
   readonly reserve: Reserve;
   readonly frees: Frees;
   readonly rules: EntryRules;
+  /** Told how far a repair has come. */
+  readonly progress: ((part: number) => void) | undefined;
   backing: Image | undefined;
   private seen: number;
 
@@ -44,8 +47,9 @@ export class Volume {
     context: OpenContext,
   ) {
     const { limits, sharing } = context;
-    const stamps = sharing ?? ALONE;
+    const stamps = sharing ?? new OwnStamps();
     this.limits = limits;
+    this.progress = context.progress;
     this.stamps = stamps;
     this.rules = rulesOf(header);
     this.cells = cellsOf(sharing);
@@ -55,7 +59,7 @@ export class Volume {
     this.l1 = new ActiveL1(storage, limits, stamps, header);
     this.l2 = new L2Cache(storage, header, limits, stamps);
     this.refcounts = new RefcountBook(storage, this.live, stamps, this.health);
-    this.guard = new Guard(storage, this.live, this.l1, this.refcounts, limits, this.health);
+    this.guard = new Guard(storage, this.live, this.l1, this.refcounts, limits);
     this.pending = new Pending(this.cells, this.l2, stamps, header.clusterSize);
     this.reserve = new Reserve(this);
     this.frees = new Frees(storage, this.cells, this.refcounts, this.reserve, header.clusterSize);
@@ -114,11 +118,13 @@ export class Volume {
   }
 
   /**
-   * Once, before the first change of anything, guest data included: autoclear features say that nobody has written
-   * the image without keeping up what they describe (bitmaps, or something newer), which is about to end.
+   * Once, before the first change of anything, guest data included. What the last writer left to be repaired is
+   * repaired. Autoclear features say that nobody has written the image without keeping up what they describe (bitmaps,
+   * or something newer), which is about to end.
    */
   prepare(): void {
     if (this.ready) return;
+    if (this.live.now.dirty) repairDirty(this);
     const { autoclear, clusterSize } = this.live.now;
     const stale = markBitmapsStale(this.storage, this.live.now, this.limits, this.health);
     const kept = keptFeatures(autoclear, [AUTOCLEAR.dataFileRaw, ...(stale ? [AUTOCLEAR.bitmaps] : [])]);

@@ -1,14 +1,19 @@
 import type { Preallocation } from '../../../image/image.js';
 import type { LayerWriter, Placement, SnapshotWriter } from '../../../image/writer.js';
+import { ImgfsError } from '../../../lib/errors.js';
 import type { Storage } from '../../../storage/storage.js';
 import { SUBCLUSTERS } from '../layout.js';
+import { condemn } from './condemn.js';
 import { place } from './place.js';
 import { growL1, setSize } from './resize.js';
 import { SnapshotChanges } from './snapshot-changes.js';
 import type { Volume } from './volume.js';
 import { zero } from './zero.js';
 
-/** The write side of a qcow2 image: each verb has its own file, the order they rely on is in `volume.ts`. */
+/**
+ * The write side of a qcow2 image: each verb has its own file, the order they rely on is in `volume.ts`. A verb that
+ * meets a damaged table ends the writing of the image.
+ */
 export class Qcow2Writer implements LayerWriter {
   readonly unit: number;
   readonly preallocations = ['metadata', 'falloc', 'full'] as const;
@@ -17,7 +22,13 @@ export class Qcow2Writer implements LayerWriter {
   constructor(private readonly volume: Volume) {
     const { clusterSize, extended } = volume.live.now;
     this.unit = extended ? clusterSize / SUBCLUSTERS : clusterSize;
-    this.snapshots = new SnapshotChanges(volume);
+    const changes = new SnapshotChanges(volume);
+    this.snapshots = {
+      create: (name, at) => this.trusting(() => changes.create(name, at)),
+      delete: (id) => this.trusting(() => changes.delete(id)),
+      apply: (id) => this.trusting(() => changes.apply(id)),
+      rename: (id, name) => this.trusting(() => changes.rename(id, name)),
+    };
   }
 
   get ready(): boolean {
@@ -30,41 +41,58 @@ export class Qcow2Writer implements LayerWriter {
   }
 
   guard(storage: Storage, offset: number, length: number): void {
-    this.volume.guard.check(storage, offset, length);
+    this.trusting(() => this.volume.guard.check(storage, offset, length));
   }
 
   allocate(at: number, length: number): Placement {
-    return place(this.volume, at, length);
+    return this.trusting(() => place(this.volume, at, length));
   }
 
   zero(at: number, length: number, options: { readonly unmap: boolean }): number {
-    return zero(this.volume, at, length, options.unmap);
+    return this.trusting(() => zero(this.volume, at, length, options.unmap));
   }
 
   publish(): void {
-    this.volume.catchUp();
-    this.volume.publish();
+    this.trusting(() => {
+      this.volume.catchUp();
+      this.volume.publish();
+    });
   }
 
   /** One barrier where nothing is pending, else two: data before the entries that lead to it. */
   flush(): void {
-    this.volume.catchUp();
-    this.volume.publish();
-    this.volume.barrier();
+    this.trusting(() => {
+      this.volume.catchUp();
+      this.volume.publish();
+      this.volume.barrier();
+    });
   }
 
   reach(size: number): void {
-    growL1(this.volume, size);
+    this.trusting(() => growL1(this.volume, size));
   }
 
   resize(size: number, preallocation: Preallocation): void {
-    setSize(this.volume, size, preallocation);
+    this.trusting(() => setSize(this.volume, size, preallocation));
   }
 
   finish(): void {
-    this.volume.catchUp();
-    if (!this.volume.ready) return;
-    this.volume.settle();
-    this.volume.barrier();
+    this.trusting(() => {
+      this.volume.catchUp();
+      if (!this.volume.ready) return;
+      this.volume.settle();
+      this.volume.barrier();
+    });
+  }
+
+  /** Does what relies on the tables. */
+  private trusting<T>(action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      const { storage, live, health } = this.volume;
+      if (error instanceof ImgfsError && error.reason === 'corrupt') condemn(storage, live, health, error);
+      throw error;
+    }
   }
 }
