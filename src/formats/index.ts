@@ -4,6 +4,7 @@ import { qcow } from './qcow/index.js';
 import { qcow2 } from './qcow2/index.js';
 import { raw } from './raw/index.js';
 import { recognised } from './recognised/index.js';
+import { vdi } from './vdi/index.js';
 import { vmdk } from './vmdk/index.js';
 
-export const formats: readonly Format[] = [raw, qcow, qcow2, vmdk, ...recognised];
+export const formats: readonly Format[] = [raw, qcow, qcow2, vdi, vmdk, ...recognised];

@@ -8,12 +8,24 @@ import type { Sharing } from './sharing.js';
 /** Bytes at each end of a file that probing may look at. */
 export const PROBE_BYTES = 64 * 1024;
 
+/** How a file is told that an image knows by what it is, not by where it lies. */
+export interface Identity {
+  /** Lower case, with the dot: only files named so are looked at, beside the image and where the user allows it. */
+  readonly extension: string;
+  /** How many bytes from the start of a file `matches` needs. */
+  readonly bytes: number;
+  /** Whether that is how the file begins. Throws ImgfsError where it is the file, but must not be used. */
+  matches(head: Buffer): boolean;
+}
+
 /** A file that an image names: what it is for, and the name exactly as the image stores it. */
 export interface Reference {
   readonly role: 'backing' | 'data-file' | 'extent' | 'parent';
   readonly name: string;
   /** The format the image declares for it. Without one it is probed, and may then name nothing further itself. */
   readonly format?: string | undefined;
+  /** Set where `name` is no name of a file but, for people, what the file says it is. */
+  readonly identity?: Identity | undefined;
 }
 
 /** Everything a driver may ask of the outside. Whatever it returns is owned by the driver's image, which closes it. */

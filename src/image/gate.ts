@@ -42,7 +42,7 @@ export function openReference(
   policy: GatePolicy,
   access: FileAccess = READ_ONLY,
 ): number {
-  const what = `${ROLES[reference.role]} "${reference.name}" of ${from.name}`;
+  const what = described(reference, from);
   const calls = libc();
   if (calls === undefined) throw refusal(what, 'without the FFI (koffi) references cannot be checked');
   if (!policy.follow) throw refusal(what, 'references are switched off', 'leave out --no-refs');
@@ -119,7 +119,8 @@ function openBeneath(
   }
 }
 
-function realDirectory(path: string): string | undefined {
+/** The directory with every link followed; undefined where there is none. */
+export function realDirectory(path: string): string | undefined {
   try {
     return fs.realpathSync(path);
   } catch {
@@ -131,6 +132,12 @@ function beneath(path: string, directory: string): boolean {
   return path.startsWith(directory.endsWith(sep) ? directory : directory + sep);
 }
 
-function refusal(what: string, why: string, hint?: string): ImgfsError {
+/** What messages call a file that another one names. */
+export function described(reference: Reference, from: HostFile): string {
+  return `${ROLES[reference.role]} "${reference.name}" of ${from.name}`;
+}
+
+/** The error of a file that policy does not allow. */
+export function refusal(what: string, why: string, hint?: string): ImgfsError {
   return new ImgfsError('refused', `${what} is refused: ${why}`, hint === undefined ? {} : { hint });
 }

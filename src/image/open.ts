@@ -13,6 +13,7 @@ import { GuessedRaw } from './guessed.js';
 import type { Image } from './image.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { formatNamed, identify, isGuessedRaw } from './probe.js';
+import { findReference } from './search.js';
 import { SharedImage } from './shared-image.js';
 import { Sharing } from './sharing.js';
 import { unopenedImage, unopenedStorage } from './unopened.js';
@@ -259,7 +260,12 @@ class Follower {
         hint: 'record the formats in the images (qemu-img rebase -u -F)',
       });
     }
-    return this.files.openedByGate(openReference(reference, from, gate, access), access);
+    const { identity } = reference;
+    const fd =
+      identity === undefined
+        ? openReference(reference, from, gate, access)
+        : findReference(reference, identity, from, gate, access);
+    return this.files.openedByGate(fd, access);
   }
 }
 

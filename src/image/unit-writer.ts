@@ -118,6 +118,7 @@ class UnitWriter implements LayerWriter {
   }
 
   reach(size: number): void {
+    this.publish();
     this.tables.reach(size);
   }
 

@@ -64,7 +64,10 @@ export interface UnitTables {
    * lies below, and returns how many bytes were done. Left out where the format has no such entry.
    */
   enterZeros?(start: number, length: number): number;
-  /** Makes the tables large enough for a disk of `size` bytes, without changing its size. Throws `unsupported`, `limit`. */
+  /**
+   * Makes the tables large enough for a disk of `size` bytes, without changing its size; nothing is pending. Throws
+   * `unsupported`, `limit`.
+   */
   reach(size: number): void;
   /** Changes the guest size. Nothing is pending, all is durable. A barrier follows. */
   resize(size: number): void;

@@ -191,10 +191,10 @@ describe('imgfs check', function () {
   it('ends with 63 for formats without a check, known ones included', () => {
     fs.writeFileSync(at('disk.raw'), Buffer.alloc(65_536));
     expect(qemuCheck('-f', 'raw', at('disk.raw')).code).to.equal(63);
-    for (const args of [[at('disk.raw')], ['-f', 'raw', '-r', 'all', at('disk.raw')], ['-f', 'vdi', at('disk.raw')]]) {
+    for (const args of [[at('disk.raw')], ['-f', 'raw', '-r', 'all', at('disk.raw')], ['-f', 'vhdx', at('disk.raw')]]) {
       const { code, stdout, stderr } = imgfs(['check', '--json', ...args]);
       expect({ code, stdout }).to.deep.equal({ code: 63, stdout: '' });
-      expect(stderr).to.match(/^imgfs: .*this image format does not support checks \((raw|vdi)\)\n$/);
+      expect(stderr).to.match(/^imgfs: .*this image format does not support checks \((raw|vhdx)\)\n$/);
     }
   });
 

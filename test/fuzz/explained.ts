@@ -20,6 +20,26 @@ const DIFFERENCES: readonly Difference[] = [
     why: 'offsets from 2^53 to 2^56 lie past the end of any file: QEMU reads zeros there, to us such an entry is damaged',
   },
   {
+    verdict: 'only QEMU accepts',
+    said: /which no image of its size has/,
+    why: "a VDI's map leads past all blocks: QEMU reads zeros there, but its own check calls it an error",
+  },
+  {
+    verdict: 'only QEMU accepts',
+    said: /the block map lies inside the header|the blocks begin inside the block map|the header is too short/,
+    why: 'VirtualBox refuses such a VDI, too; QEMU does not look, and would write over the map',
+  },
+  {
+    verdict: 'only QEMU accepts',
+    said: /bytes before each block/,
+    why: 'QEMU knows nothing of bytes in front of the blocks of a VDI, and reads wrong ones',
+  },
+  {
+    verdict: 'only we accept',
+    said: /non-NULL parent UUID/,
+    why: "the UUID of a parent's modification names no parent, and VirtualBox does not look at it there either",
+  },
+  {
     verdict: 'only we accept',
     said: /snapshot/i,
     why: 'we read the snapshot table when it is asked for: a damaged one does not keep the disk from being read',

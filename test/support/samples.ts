@@ -3,6 +3,7 @@ import { formats } from '../../src/formats/index.js';
 import type { ImageFormat, OpenContext, Reference } from '../../src/image/format.js';
 import { DEFAULT_LIMITS, type Limits } from '../../src/image/limits.js';
 import type { FieldPlace, FormatSamples, SampleFile } from '../../src/image/samples.js';
+import { ImgfsError } from '../../src/lib/errors.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 
 export const imageFormats: readonly ImageFormat[] = formats.filter((format) => format.kind === 'image');
@@ -26,7 +27,8 @@ export function samplesOf(format: string): FormatSamples {
 export function sampleContext(beside: readonly SampleFile[] = [], limits: Partial<Limits> = {}): OpenContext {
   const find = ({ name }: Reference): readonly [SampleFile, MemoryStorage] => {
     const file = beside.find((one) => one.name === name);
-    if (file === undefined) throw new Error(`no file is called ${name}`);
+    // As the program does: a mutant may name anything.
+    if (file === undefined) throw new ImgfsError('missing', `no file is called ${name}`);
     return [file, MemoryStorage.from(file.bytes(), name)];
   };
   const context: OpenContext = {

@@ -30,8 +30,6 @@ export function stands(signature: Signature, head: Buffer, tail: Buffer): boolea
 
 /** QEMU's and User Mode Linux's COW: "OOOM" and a version of 1 to 3. */
 export const COW = text(0, 'OOOM\0\0\0');
-/** VDI's signature after its 64 bytes of free text. */
-export const VDI = bytes(64, 0x7f, 0x10, 0xda, 0xbe);
 export const VHD_FOOTER_AT_END = text(-512, 'conectix');
 export const VHD_FOOTER_COPY = text(0, 'conectix');
 export const VHDX = text(0, 'vhdxfile');
