@@ -7,6 +7,7 @@ import { codecsNeedPreparing } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { NodeKind, Served } from '../fuse/adapter.js';
 import { describeImage, infoJson } from '../image/describe.js';
+import type { Image } from '../image/image.js';
 import type { OpenedImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
@@ -45,7 +46,10 @@ const WRITING_WORKERS = 1;
 export function openMount(options: MountOptions, warn: (message: string) => void): OpenedMount {
   const images = openImages(options, warn);
   const writable = images.some(({ image }) => image.writable);
-  const ends: (() => void)[] = images.map((opened) => () => opened.close());
+  const ends: (() => void)[] = images.flatMap((opened) => [
+    () => assertNothingLost(opened.image),
+    () => opened.close(),
+  ]);
   const close = (): void => closeAll(ends);
   try {
     const describe = (): readonly TreeImage[] => images.map(describeForTree);
@@ -113,6 +117,11 @@ function serve(
   const most = writing && direct ? 1 : Number.POSITIVE_INFINITY;
   const count = Math.min(most, options.workers ?? (writing ? WRITING_WORKERS : READING_WORKERS));
   return { names: desk, data: desk, workers: { module, job, count, vital: writing } };
+}
+
+/** Closing a damaged image touches nothing, and so has nothing to complain of: what was lost before is told here. */
+function assertNothingLost(image: Image): void {
+  if (image.writable) image.overwrite(new Uint8Array(), 0);
 }
 
 /** Calls all, whatever fails, and throws the first failure. */
