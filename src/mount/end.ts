@@ -6,7 +6,8 @@ import { ImgfsError } from '../lib/errors.js';
 import { holdersOf } from './holders.js';
 import { isDeadMount, resolveMountpoint } from './mountpoint.js';
 import { ourMountAt, ourMounts } from './mounts.js';
-import { isAlive, liveRecords, type MountRecord, takeFailure } from './records.js';
+import { isAlive, type Process, takeFailure } from './records.js';
+import { serverOf } from './servers.js';
 
 /** Between two looks at whether the process is gone, in milliseconds. */
 const POLL = 10;
@@ -19,7 +20,8 @@ export interface EndOptions {
 /**
  * Unmounts and returns when the process that served the mount is gone, and with it every lock on the image. Throws
  * `busy` naming who uses the mount, `missing` where there is no mount of ours, `system` when the process outlives the
- * time-out, and what the process itself could not do at the end: write out the last of the data. A lazy end of a mount in use returns at once: its process goes when its last user does.
+ * time-out, and what the process itself could not do at the end: write out the last of the data (of other users' mounts
+ * root is not told that). A lazy end of a mount in use returns at once: its process goes when its last user does.
  */
 export async function endMount(name: string, options: EndOptions): Promise<void> {
   const path = resolveMountpoint(name);
@@ -27,7 +29,7 @@ export async function endMount(name: string, options: EndOptions): Promise<void>
   if (mount === undefined) {
     throw new ImgfsError('missing', `there is no imgfs mount on ${name}`, { hint: 'imgfs list tells where there are' });
   }
-  const server = liveRecords().find((record) => record.device === mount.device);
+  const server = serverOf(mount);
   const inUse = options.lazy && holdersOf(path).length > 0;
   // Only a mount without a known process is looked at: a stopped one would keep us waiting.
   const dead = server === undefined && isDeadMount(path);
@@ -57,7 +59,7 @@ function isElsewhere(mount: Mount): boolean {
   return ourMounts().some((other) => other.device === mount.device);
 }
 
-async function processGone(server: MountRecord, name: string, timeoutMs: number): Promise<void> {
+async function processGone(server: Process, name: string, timeoutMs: number): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (isAlive(server)) {
     if (performance.now() > deadline) {

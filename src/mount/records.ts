@@ -6,10 +6,14 @@ import fs from 'node:fs';
 import { basename, join } from 'node:path';
 import { type ErrorRecord, hostError, ImgfsError } from '../lib/errors.js';
 
-export interface MountRecord {
+/** A process, told from any other that has its number later. */
+export interface Process {
   readonly pid: number;
-  /** Start time of the process in clock ticks since boot: with the pid, unique until the next boot. */
+  /** Start time in clock ticks since boot: with the pid, unique until the next boot. */
   readonly started: string;
+}
+
+export interface MountRecord extends Process {
   readonly mountpoint: string;
   /** `major:minor` of the mount: unlike the mountpoint, unique while the process lives. */
   readonly device: string;
@@ -81,7 +85,7 @@ export function noteFailure(error: ErrorRecord): void {
 }
 
 /** Why the end of the mount of a process that is gone was no good one, if it was not; told once. */
-export function takeFailure({ pid }: Pick<MountRecord, 'pid'>): ErrorRecord | undefined {
+export function takeFailure({ pid }: Process): ErrorRecord | undefined {
   try {
     const text = fs.readFileSync(failurePath(pid), 'utf8');
     fs.rmSync(failurePath(pid), { force: true });
@@ -113,9 +117,15 @@ export function liveRecords(): readonly MountRecord[] {
   return live;
 }
 
-/** Whether the process of a record still runs. */
-export function isAlive(record: Pick<MountRecord, 'pid' | 'started'>): boolean {
-  return startTime(record.pid) === record.started;
+/** Whether it still runs. */
+export function isAlive({ pid, started }: Process): boolean {
+  return startTime(pid) === started;
+}
+
+/** The process that has this number now. */
+export function processOf(pid: number): Process | undefined {
+  const started = startTime(pid);
+  return started === undefined ? undefined : { pid, started };
 }
 
 function readRecord(path: string): MountRecord | undefined {

@@ -1,13 +1,22 @@
 /** Ordinary users, and what root's mounts let them see. */
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
 import { fromDisks } from '../../src/formats/qcow2/samples/image.js';
 import { forEachAdapter } from '../support/adapters.js';
 import { fuseDevice, Machine, USER } from '../support/namespace.js';
-import { needsRoot } from '../support/place.js';
+import { itWhere, needsRoot } from '../support/place.js';
 import { run } from '../support/program.js';
 import { needsTool } from '../support/qemu.js';
+
+/** Why root cannot know who serves another user's mount; undefined where the kernel tells. */
+const TELLS_SERVERS = olderThan(6, 16) ? 'the kernel does not tell who serves a mount (before 6.16)' : undefined;
+
+function olderThan(major: number, minor: number): boolean {
+  const [ours = 0, within = 0] = os.release().split('.').map(Number);
+  return ours < major || (ours === major && within < minor);
+}
 
 const AS_USER = ['setpriv', `--reuid=${USER}`, `--regid=${USER}`, '--clear-groups'];
 
@@ -88,6 +97,19 @@ forEachAdapter('an ordinary user', ({ name }, option) => {
       kill -9 $(userfs list | tail -1 | tr -s ' ' | cut -d' ' -f 2); sleep 0.3
       imgfs umount "$HERE/mnt"; grep -c " $HERE/mnt " /proc/mounts || true`);
     expect([code, stdout]).to.deep.equal([0, '0\n0\n']);
+  });
+
+  itWhere(TELLS_SERVERS, 'has mounts that root can end, and then their image is free', () => {
+    const slow = `process.on('exit', () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500))`;
+    const { code, stdout } = machine.run(`
+      ${fuseDevice('0666')}
+      echo "${slow}" > "$HERE/slow.mjs"
+      user env NODE_OPTIONS="--import=$HERE/slow.mjs" "$NODE" "$IMGFS" mount ${option} -r ${image} "$HERE/mnt"
+      pid=$(userfs list | tail -1 | tr -s ' ' | cut -d' ' -f 2)
+      test -e /proc/$pid/exe
+      imgfs umount "$HERE/mnt"
+      test -e /proc/$pid/exe && echo still there || echo gone`);
+    expect([code, stdout]).to.deep.equal([0, 'gone\n']);
   });
 
   it('clears a dead mount of theirs without root', () => {
