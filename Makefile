@@ -30,9 +30,12 @@ bench: build
 fuzz: build
 	@$(NODE) --enable-source-maps dist/test/fuzz/run.js
 
-# IMGFS_CRASH_STATES (100000) and IMGFS_CRASH_SECONDS bound it, IMGFS_CRASH_ONLY='workload@state' repeats one.
+# The long run: power cuts, then every fault, then a mounted process killed 500 times. IMGFS_CRASH_STATES (100000) and
+# IMGFS_CRASH_SECONDS bound the first, IMGFS_CRASH_ONLY='workload@state' repeats one of it.
 crash: build
+	@sh scripts/setup.sh test
 	@$(NODE) --enable-source-maps dist/test/crash/run.js
+	@IMGFS_FAULT_COMPLETE=1 IMGFS_KILLS=500 $(NODE) --enable-source-maps dist/test/run.js faults kills
 
 # After a change to the formats.
 readme: build

@@ -16,6 +16,11 @@ const DURABLE: ReadonlySet<Operation['do']> = new Set(['flush', 'reopen', 'snaps
 /** These are on the disk when they return, but promise nothing about data written before them. */
 const ATOMIC: ReadonlySet<Operation['do']> = new Set(['delete', 'rename']);
 
+/** Whether nothing that came before it may be lost once it has returned. */
+export function isDurable({ do: kind }: Operation): boolean {
+  return DURABLE.has(kind);
+}
+
 /** The worlds that are possible once an operation has returned. */
 export function worldsAfter(worlds: readonly World[], { operation, stamp }: Step): readonly World[] {
   const changed = worlds.map((world) => world.after(operation, stamp));

@@ -7,7 +7,7 @@ import type { HostCopy } from '../crash/host-copy.js';
 import { type Action, describeOperation, type Operation, perform, stamped } from '../crash/operations.js';
 import { type Rig, readEverything } from '../crash/rig.js';
 import type { StructureCheck } from '../crash/structure.js';
-import { judge, type Step, worldsAfter, worldsDuring } from '../crash/timeline.js';
+import { isDurable, judge, type Step, worldsAfter, worldsDuring } from '../crash/timeline.js';
 import { firstWorld, rigOf, type Workload } from '../crash/workload.js';
 import { World } from '../crash/world.js';
 
@@ -24,14 +24,12 @@ export interface FaultOutcome {
 export interface Prepared {
   readonly rig: Rig;
   readonly first: World;
-  readonly operations: readonly Action[];
+  readonly operations: readonly Operation[];
 }
 
-/** Opening anew is left out: the end of every run does it. */
 export function prepare(workload: Workload): Prepared {
   const rig = rigOf(workload);
-  const operations = workload.operations.filter((operation): operation is Action => operation.do !== 'reopen');
-  return { rig, first: firstWorld(rig), operations };
+  return { rig, first: firstWorld(rig), operations: workload.operations };
 }
 
 /** One run. `host` has qemu-img look at the end of it. */
@@ -52,8 +50,8 @@ class FaultRun {
   readonly faults: Faults;
   private readonly rig: Rig;
   private readonly memory: readonly MemoryStorage[];
-  private readonly storages: ReturnType<Faults['inject']>[];
-  private readonly operations: readonly Action[];
+  private storages: ReturnType<Faults['inject']>[];
+  private readonly operations: readonly Operation[];
   private image: Image | undefined;
   /** What the image must show now, and what must be left if nothing more reaches it. */
   private shown: World;
@@ -75,10 +73,13 @@ class FaultRun {
   }
 
   all(): void {
-    this.image = this.opened() ?? (this.fault.persistent ? undefined : this.opened());
-    if (this.image === undefined) return;
-    for (const [n, operation] of this.operations.entries()) this.one(this.image, operation, n + 1);
-    this.use(this.image);
+    this.open();
+    for (const [n, operation] of this.operations.entries()) {
+      if (this.image === undefined) return;
+      if (operation.do === 'reopen') this.reopen(this.image, `operation ${n} (reopen)`);
+      else this.one(this.image, operation, n + 1);
+    }
+    if (this.image !== undefined) this.use(this.image);
   }
 
   close(): void {
@@ -102,6 +103,42 @@ class FaultRun {
       const { code, output } = host.check(host.put(rig.files, memory), rig.format.name);
       if (code !== 0 && code !== 3) this.wrong.push(`qemu-img check ends with ${code}: ${output}`);
     }
+  }
+
+  /** What fails once does not fail the second time; what fails for ever leaves nothing open. */
+  private open(): void {
+    this.image = this.opened() ?? (this.fault.persistent ? undefined : this.opened());
+    if (this.image === undefined && !this.fault.persistent) this.wrong.push('could not be opened when tried again');
+  }
+
+  /**
+   * As by another process: whatever could not be finished may be lost, as far as no flush had kept it, and what is
+   * found then has to stay. That a flush had failed is known no more.
+   */
+  private reopen(image: Image, name: string): void {
+    const before = this.faults.fired;
+    try {
+      // As a mount ends: closing an image that is not written any more touches nothing, and complains of nothing.
+      try {
+        image.overwrite(new Uint8Array(), 0);
+      } finally {
+        image.close();
+      }
+    } catch (error) {
+      this.expectReason(error, name);
+      if (this.faults.fired === before && !this.broken) this.unprovoked(name, error);
+      this.broken = true;
+    }
+    this.storages = this.memory.map((storage) => this.faults.inject(storage));
+    this.open();
+    if (this.image === undefined) return;
+    const opened = this.image;
+    const found = this.faults.suspended(() => readEverything(opened));
+    const verdict = judge(found, this.broken ? this.kept : [this.shown], true);
+    if (verdict.kind !== 'good') this.wrong.push(`after ${name}: ${JSON.stringify(verdict)}`);
+    this.shown = World.of(found.disk, found.snapshots);
+    this.kept = [this.shown];
+    this.broken = false;
   }
 
   private opened(): Image | undefined {
@@ -135,7 +172,8 @@ class FaultRun {
       this.wrong.push(`${name} succeeded though a flush failed`);
     }
     this.shown = this.shown.certainly(operation, stamp);
-    this.kept = worldsAfter(this.kept, step);
+    // What failed before came true or not: by now that was seen, and is as durable as the rest.
+    this.kept = isDurable(operation) ? [this.shown] : worldsAfter(this.kept, step);
   }
 
   /** Where writes fail for ever, a table that is half written cannot be mended: the image may end its use. */

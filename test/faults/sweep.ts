@@ -8,8 +8,10 @@ import { type FaultOutcome, prepare, runFault } from './fault-run.js';
 
 export interface SweepOptions {
   readonly seed: number;
-  /** Tries one fault in so many. */
+  /** Tries one fault in so many, and fewer still of workloads that say so. */
   readonly oneIn: number;
+  /** Tries every fault of those too. */
+  readonly complete: boolean;
   /** qemu-img looks at one run in so many; 0 for none. */
   readonly qemuEvery: number;
   /** Only this fault: `io.once.17`. */
@@ -50,7 +52,7 @@ export function sweep(workload: Workload, options: SweepOptions): SweepTally {
   const host = options.qemuEvery > 0 ? new HostCopy() : undefined;
   const prepared = prepare(workload);
   const check = structureCheck(prepared.rig);
-  const step = options.oneIn * (options.only === undefined ? (workload.oneIn ?? 1) : 1);
+  const step = options.oneIn * (options.complete ? 1 : (workload.oneIn ?? 1));
   const random = new Random(options.seed);
   const failures: string[] = [];
   const counts = { runs: 0, byQemu: 0, bad: 0 };

@@ -121,7 +121,9 @@ forEachAdapter('a promise about writes', ({ can }, option) => {
     const { log = '' } = here.record(at);
     const { code, stderr } = imgfs('umount', at);
     expect([code, stderr.split('\n').length]).to.deep.equal([1, 2]);
-    expect(stderr).to.match(/^imgfs: the image is not written any more: .*(cannot flush|earlier flush failed).*: end its use and check it$/m);
+    expect(stderr).to.match(
+      /^imgfs: the image is not written any more: .*(cannot flush|earlier flush failed).*: end its use and check it$/m,
+    );
     fs.rmSync(log);
     expect(run('qemu-img', ['check', '-q', file]).code).to.be.oneOf([0, 3]);
   });
