@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { InvalidArgumentError, Option } from 'commander';
+import { Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
 import type { MountOptions, MountSettings } from '../mount/options.js';
 import {
@@ -55,7 +55,7 @@ function declareSettings(command: Command, settings: MountSettings): void {
   const set = (flags: string, text: string, apply: (s: MountSettings) => void): void =>
     flag(command, flags, text, settings, apply);
   const value = (flags: string, text: string, apply: (s: MountSettings, value: string) => void): void => {
-    command.addOption(new Option(flags, text).argParser((given: string) => checked(() => apply(settings, given))));
+    command.addOption(new Option(flags, text).argParser((given: string) => apply(settings, given)));
   };
   set('-r, --read-only', 'mount read-only', (s) => {
     s.access = 'ro';
@@ -115,18 +115,6 @@ function flag(
   const option = new Option(flags, text);
   command.addOption(option);
   command.on(`option:${option.name()}`, () => apply(settings));
-}
-
-/** Commander reports only its own kind of error as a usage error of the option. */
-function checked(apply: () => void): void {
-  try {
-    apply();
-  } catch (error) {
-    if (error instanceof ImgfsError) {
-      throw new InvalidArgumentError(error.hint === undefined ? error.message : `${error.message}: ${error.hint}`);
-    }
-    throw error;
-  }
 }
 
 async function start(options: MountOptions): Promise<number> {

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, Option } from 'commander';
+import { Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
 import { endMount } from '../mount/end.js';
 import { reportError } from './output.js';
@@ -38,5 +38,5 @@ export const verb: Verb = {
 function parseSeconds(text: string): number {
   const seconds = Number(text);
   if (/^[0-9]+(\.[0-9]+)?$/.test(text) && Number.isFinite(seconds)) return seconds;
-  throw new InvalidArgumentError(new ImgfsError('usage', `"${text}" is no number of seconds`).message);
+  throw new ImgfsError('usage', `"${text}" is no number of seconds`);
 }

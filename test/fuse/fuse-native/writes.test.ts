@@ -109,6 +109,10 @@ says(errno.EEXIST, os.rename, d+'/other.raw', d+'/file.raw')
 os.utime(d+'/other.raw')
 says(errno.EPERM, os.chmod, d+'/other.raw', 0o600)
 says(errno.EPERM, os.mkdir, d+'/folder')
+os.setxattr(d+'/other.raw', 'user.size', b'12345')
+assert os.stat(d+'/other.raw').st_size==12345
+says(errno.EOPNOTSUPP, os.setxattr, d+'/other.raw', 'user.other', b'')
+says(errno.EOPNOTSUPP, os.getxattr, d+'/other.raw', 'user.size')
 os.unlink(d+'/other.raw')
 assert sorted(os.listdir(d))==['file.raw','full.raw','lost.raw']`;
     expect(await python(script, at.path)).to.include({ code: 0, stderr: '' });
