@@ -124,11 +124,9 @@ function isCommanderError(error: unknown): error is CommanderError {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('commander.');
 }
 
-/** Commander's message as one line of ours. Where a verb found a value wrong, its own words are enough. */
+/** Commander's message as one line of ours. */
 function usageError(error: CommanderError, request: Request & { kind: 'run' }): ImgfsError {
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
-  const own = error.code === 'commander.invalidArgument' ? / is invalid\. (.+)$/.exec(first)?.[1] : undefined;
-  if (own !== undefined) return new ImgfsError('usage', own);
   const guess = /^\(Did you mean (?:one of )?(.*)\?\)$/.exec(suggestion ?? '')?.[1];
   const message = first.replace(/\.$/, '').replace(/\. ([A-Z])/, (_, letter: string) => `: ${letter.toLowerCase()}`);
   return new ImgfsError('usage', message, {
