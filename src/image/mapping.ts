@@ -1,8 +1,8 @@
-import { LRUCache } from 'lru-cache';
 import { ImgfsError } from '../lib/errors.js';
-import { readPadded, type Storage } from '../storage/storage.js';
+import type { Storage } from '../storage/storage.js';
 import type { Health } from './health.js';
 import type { Extent, Image, ImageInfo, Preallocation, Snapshot } from './image.js';
+import { ReadPath } from './reading.js';
 import type { LayerWriter, SnapshotWriter } from './writer.js';
 import { WritePath, type WrittenDisk } from './writing.js';
 
@@ -79,8 +79,8 @@ export interface MappedImageParts {
 }
 
 /**
- * The one read path of every format: turns mappings into reads, merging neighbours so that a contiguous range is one
- * host read, and going down the chain where a layer has no say. Owns the layer and the backing image.
+ * The one image of every format: a layer, what lies below it, its snapshots, and the two paths that read and change
+ * it. Owns the layer and the backing image.
  */
 export class MappedImage implements Image {
   readonly blockSize: number;
@@ -90,7 +90,7 @@ export class MappedImage implements Image {
   private readonly backingIsBorrowed: boolean;
   private readonly source: SnapshotSource | undefined;
   private readonly unpackedBytes: number;
-  private unpacked: LRUCache<number, Uint8Array> | undefined;
+  private readonly reading: ReadPath;
   private readonly writing: WritePath | undefined;
   private open = true;
 
@@ -102,6 +102,7 @@ export class MappedImage implements Image {
     this.unpackedBytes = parts.unpackedBytes;
     this.blockSize = this.layer.blockSize;
     this.info = this.layer.info;
+    this.reading = new ReadPath(this.layer, this.backing, parts.unpackedBytes);
     this.writing = parts.writing && new WritePath(this.forWriting(), parts.writing.writer, parts.writing.health);
   }
 
@@ -116,35 +117,12 @@ export class MappedImage implements Image {
 
   read(into: Uint8Array, at: number): void {
     this.assertInside(at, into.length);
-    this.readUnchecked(into, at);
-  }
-
-  private readUnchecked(into: Uint8Array, at: number): void {
-    const length = into.length;
-    let done = 0;
-    while (done < length) {
-      const mapping = this.layer.map(at + done, length - done);
-      if (mapping.kind === 'data') done += this.readRun(mapping, into, at, done);
-      else {
-        const end = done + mapping.length;
-        const target = done === 0 && end === length ? into : into.subarray(done, end);
-        if (mapping.kind === 'zero') target.fill(0);
-        else if (mapping.kind === 'hole') this.readBacking(target, at + done);
-        else this.readPacked(mapping.unit, target);
-        done = end;
-      }
-    }
+    this.reading.read(into, at);
   }
 
   extent(at: number, length: number): Extent {
     this.assertInside(at, length);
-    const mapping = this.layer.mapInDetail?.(at, length) ?? this.layer.map(at, length);
-    const place = 'storage' in mapping && mapping.storage !== undefined ? placeOf(mapping.storage, mapping.offset) : {};
-    const own = { start: at, length: mapping.length, depth: 0, present: true, compressed: false, ...place };
-    if (mapping.kind === 'data') return { ...own, zero: mapping.zero === true, data: true };
-    if (mapping.kind === 'packed') return { ...own, zero: false, data: true, compressed: true };
-    if (mapping.kind === 'zero') return { ...own, zero: true, data: false };
-    return this.extentBelow(at, mapping.length, own);
+    return this.reading.extent(at, length);
   }
 
   snapshots(): readonly Snapshot[] {
@@ -216,64 +194,13 @@ export class MappedImage implements Image {
   close(): void {
     if (!this.open) return;
     this.open = false;
-    this.unpacked?.clear();
+    this.reading.forget();
     try {
       this.writing?.finish();
     } finally {
       this.layer.close();
       if (!this.backingIsBorrowed) this.backing?.close();
     }
-  }
-
-  /** Reads `first` and every mapping that continues it in the same storage with one host read. */
-  private readRun(first: Mapping & { kind: 'data' }, into: Uint8Array, at: number, done: number): number {
-    let run = first.length;
-    while (done + run < into.length) {
-      const next = this.layer.map(at + done + run, into.length - done - run);
-      if (next.kind !== 'data' || next.storage !== first.storage || next.offset !== first.offset + run) break;
-      run += next.length;
-    }
-    const whole = done === 0 && run === into.length;
-    readPadded(first.storage, whole ? into : into.subarray(done, done + run), first.offset);
-    return run;
-  }
-
-  /** A backing image shorter than this one reads as zeros past its end. */
-  private readBacking(into: Uint8Array, at: number): void {
-    const below = this.backing === undefined ? 0 : Math.max(0, Math.min(into.length, this.backing.size - at));
-    if (below > 0) this.backing?.read(below === into.length ? into : into.subarray(0, below), at);
-    if (below < into.length) into.fill(0, below);
-  }
-
-  private readPacked(unit: PackedUnit, into: Uint8Array): void {
-    if (unit.skip === 0 && into.length === unit.size) {
-      const kept = this.unpacked?.get(unit.key);
-      if (kept === undefined) unit.unpack(into);
-      else into.set(kept);
-      return;
-    }
-    into.set(this.unpackedUnit(unit).subarray(unit.skip, unit.skip + into.length));
-  }
-
-  private unpackedUnit(unit: PackedUnit): Uint8Array {
-    this.unpacked ??= new LRUCache<number, Uint8Array>({
-      maxSize: Math.max(this.unpackedBytes, unit.size),
-      sizeCalculation: (bytes) => bytes.length,
-    });
-    const kept = this.unpacked.get(unit.key);
-    if (kept !== undefined) return kept;
-    const fresh = new Uint8Array(unit.size);
-    unit.unpack(fresh);
-    this.unpacked.set(unit.key, fresh);
-    return fresh;
-  }
-
-  private extentBelow(at: number, length: number, own: Omit<Extent, 'zero' | 'data'>): Extent {
-    if (this.backing === undefined) return { ...own, present: false, zero: true, data: false };
-    const below = this.backing.size - at;
-    if (below <= 0) return { ...own, present: false, zero: true, data: false };
-    const deeper = this.backing.extent(at, Math.min(length, below));
-    return { ...deeper, depth: deeper.depth + 1 };
   }
 
   /** A reader of another state of the same image, over the backing image that stays ours. */
@@ -289,7 +216,7 @@ export class MappedImage implements Image {
 
   /** The reading side as the write path sees it: it also asks about the rest of the last unit, past the end. */
   private forWriting(): WrittenDisk {
-    const { layer, backing } = this;
+    const { layer, backing, reading } = this;
     return {
       get size() {
         return layer.size;
@@ -299,24 +226,9 @@ export class MappedImage implements Image {
         return backing?.size ?? 0;
       },
       map: (at, length) => layer.map(at, length),
-      read: (into, at) => this.readUnchecked(into, at),
-      readsAsZeros: (at, length) => this.readsAsZeros(at, length),
+      read: (into, at) => reading.read(into, at),
+      readsAsZeros: (at, length) => reading.readsAsZeros(at, length),
     };
-  }
-
-  private readsAsZeros(at: number, length: number): boolean {
-    const end = at + length;
-    for (let here = at; here < end; ) {
-      const mapping = this.layer.map(here, end - here);
-      let known = mapping.length;
-      if (mapping.kind === 'hole' && this.backing !== undefined && here < this.backing.size) {
-        const below = this.backing.extent(here, Math.min(known, this.backing.size - here));
-        if (!below.zero) return false;
-        known = below.length;
-      } else if (mapping.kind !== 'zero' && mapping.kind !== 'hole') return false;
-      here += known;
-    }
-    return true;
   }
 
   private changes(): WritePath {
@@ -340,8 +252,4 @@ export class MappedImage implements Image {
     if (!(at >= 0 && length >= 0 && at + length <= this.size))
       throw new RangeError(`${at}+${length} is outside the disk`);
   }
-}
-
-function placeOf(storage: Storage, offset: number | undefined): { storage?: Storage; offset?: number } {
-  return offset === undefined ? {} : { storage, offset };
 }
