@@ -1,7 +1,12 @@
 /** Looking at the structure of an image that may be too damaged to be opened as a disk. */
+
+import { ImgfsError } from '../lib/errors.js';
+import type { Storage } from '../storage/storage.js';
 import type { CheckOptions, CheckReport } from './check.js';
-import { HostFiles, READ_ONLY } from './files.js';
-import type { Format } from './format.js';
+import { isOwnExtent, liesBeside } from './extent-files.js';
+import { type HostFile, HostFiles, READ_ONLY } from './files.js';
+import type { Format, Reference } from './format.js';
+import { openReference } from './gate.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { formatOf } from './probe.js';
 import { unopenedImage, unopenedStorage } from './unopened.js';
@@ -24,7 +29,8 @@ export interface Examined {
 
 /**
  * Checks the image at `path`, and mends it where asked: then under a writer's locks, so that nobody else has it open.
- * Opens that one file: what it names is neither checked nor needed. Throws as opening does, and what the check throws.
+ * Opens that one file and the extents it is made of: what else it names is neither checked nor needed. Throws as opening
+ * does, and what the check throws.
  */
 export function examineImage(path: string, options: ExamineOptions): Examined {
   const files = new HostFiles(options.forceShare ? 'anyone' : 'no-writers', options.warn);
@@ -38,12 +44,23 @@ export function examineImage(path: string, options: ExamineOptions): Examined {
     const context = {
       writable,
       limits: options.limits ?? DEFAULT_LIMITS,
-      standIns: true,
-      openStorage: unopenedStorage,
+      openStorage: (reference: Reference) =>
+        reference.role === 'extent' ? openExtent(files, file, reference) : unopenedStorage(reference),
       openImage: unopenedImage,
     };
     return { format: format.name, report: check?.(storage, context, options) };
   } finally {
     storage.close();
   }
+}
+
+/** An extent is mended only where it would be written with the image. */
+function openExtent(files: HostFiles, naming: HostFile, reference: Reference): Storage {
+  const access = { ...READ_ONLY, writable: naming.writable && isOwnExtent(reference) };
+  const fd = openReference(reference, naming, { follow: true, allowed: [] }, access);
+  const file = files.openedByGate(fd, access);
+  const storage = files.storage(file);
+  if (!file.writable || liesBeside(file, naming)) return storage;
+  storage.close();
+  throw new ImgfsError('refused', `${file.name} is not repaired: it does not lie beside ${naming.name}`);
 }

@@ -96,8 +96,10 @@ export class HostFiles {
         known.uses++;
         return known.file;
       }
-      if (access.writable) lockForWriting({ fd, path, name });
-      else lockForReading({ fd, path, name, sharing: this.sharing, warn: this.warn });
+      if (access.writable) {
+        assertNotVmwares(name, path);
+        lockForWriting({ fd, path, name });
+      } else lockForReading({ fd, path, name, sharing: this.sharing, warn: this.warn });
       const file = describe({ fd, name, path, identity, namedIn: namedIn(path), access });
       this.entries.set(identity, { file, uses: 1 });
       return file;
@@ -119,6 +121,16 @@ export class HostFiles {
     if (entry.uses > 0) return;
     this.entries.delete(file.identity);
     fs.closeSync(file.fd);
+  }
+}
+
+/** VMware marks a disk in use by a directory beside it, and knows no other locks. */
+function assertNotVmwares(name: string, path: string): void {
+  for (const directory of new Set([`${name}.lck`, `${path}.lck`])) {
+    if (!fs.existsSync(directory) || !fs.statSync(directory).isDirectory()) continue;
+    throw new ImgfsError('locked', `${name} is in use by VMware: there is ${directory}`, {
+      hint: 'if no virtual machine uses it, remove that directory',
+    });
   }
 }
 

@@ -40,6 +40,8 @@ export interface OpenContext {
   readonly warn?: ((message: string) => void) | undefined;
   /** Told, often, how far what the first change has to wait for has come: from 0 to 1. */
   readonly progress?: ((part: number) => void) | undefined;
+  /** For content ids that change with the content. Without it they are derived from what the image holds. */
+  randomBytes?(count: number): Buffer;
   /** Opens a file the image names, if policy allows it. Throws `refused`, `missing`, `permission`, `locked`. */
   openStorage(reference: Reference): Storage;
   /** Opens an image the image names, if policy allows it. As `openStorage`, and anything opening an image throws. */

@@ -2,10 +2,12 @@
  * Opening images: probe, lock, driver, references through the gate. The main thread opens; the plan it writes down
  * lets another thread open the same image again from descriptors alone, with no path and no policy.
  */
+import { randomBytes } from 'node:crypto';
 import { ImgfsError } from '../lib/errors.js';
 import { fileStorage } from '../storage/direct.js';
 import type { OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
+import { isOwnExtent, liesBeside } from './extent-files.js';
 import { type FileAccess, type HostFile, HostFiles, READ_ONLY } from './files.js';
 import type { Format, OpenContext, Reference } from './format.js';
 import { type GatePolicy, openReference } from './gate.js';
@@ -107,6 +109,7 @@ export function reopenImage(plan: ImagePlan, formats: readonly Format[]): Image 
     writable: plan.file.writable,
     limits: plan.limits,
     sharing,
+    randomBytes,
     openStorage: (reference) => fileStorage(planned(plan.storages, reference)),
     openImage: (reference) => reopenImage(planned(plan.images, reference), formats),
   });
@@ -196,6 +199,7 @@ class Follower {
       writable: this.naming.writable,
       limits,
       sharing,
+      randomBytes,
       standIns: this.options.references === 'unopened',
       warn: this.options.warn,
       progress: this.options.progress,
@@ -209,6 +213,10 @@ class Follower {
     if (references === 'unopened') return unopenedStorage(reference);
     const file = this.follow(reference, references, this.accessTo(reference));
     const storage = this.files.storage(file);
+    if (file.writable && this.options.write?.references !== true && !liesBeside(file, this.naming)) {
+      storage.close();
+      throw this.mistrusted(reference);
+    }
     if (this.path.some((other) => other.identity === file.identity)) {
       storage.close();
       throw new ImgfsError('refused', `${file.name} is named as a part of itself`);
@@ -237,12 +245,19 @@ class Follower {
     return file;
   }
 
-  /** A file that holds the image's data is written with it, but only on the user's word: the image chose it. */
+  /**
+   * A file that holds the image's data is written with it, but only on the user's word: the image chose it. Extents
+   * beside their descriptor and named like one are what such an image consists of.
+   */
   private accessTo(reference: Reference): FileAccess {
     const { write } = this.options;
     if (!this.naming.writable || write === undefined) return READ_ONLY;
-    if (write.references) return accessOf(write);
-    throw new ImgfsError(
+    if (write.references || isOwnExtent(reference)) return accessOf(write);
+    throw this.mistrusted(reference);
+  }
+
+  private mistrusted(reference: Reference): ImgfsError {
+    return new ImgfsError(
       'refused',
       `${this.naming.name} keeps its data in "${reference.name}", which it names itself`,
       {

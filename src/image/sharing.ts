@@ -15,7 +15,7 @@ const FIRST_STAMP = 4;
 
 const STAMPS = 4092;
 /** How many numbers a driver has for itself. */
-export const CELLS = 4096;
+export const CELLS = 8192;
 const STAMP_BYTES = (FIRST_STAMP + STAMPS) * 4;
 
 /** Lock state: number of readers, or this. */

@@ -161,10 +161,10 @@ export const LINES: Readonly<Record<string, readonly string[]>> = {
     '-o cluster_size=4k disk 1M',
     '-o size=2M disk',
   ],
+  // Nothing of 0 bytes: qemu-img makes it and cannot open it.
   vmdk: [
     'disk 1M',
     'disk.vmdk 1M',
-    'disk 0',
     'disk 1000',
     'disk 5G',
     'disk',

@@ -11,12 +11,20 @@ const ACCESS = ['RW', 'RDONLY', 'NOACCESS'] as const;
 export type ExtentType = (typeof TYPES)[number];
 export type ExtentAccess = (typeof ACCESS)[number];
 
+/** Where digits stand in the text of a descriptor. */
+export interface Digits {
+  readonly at: number;
+  readonly length: number;
+}
+
 /** One line that names an extent. */
 export interface ExtentLine {
   readonly access: ExtentAccess;
   readonly type: ExtentType;
   /** Guest bytes. */
   readonly size: number;
+  /** Where the text says how many sectors that is. */
+  readonly digits: Digits;
   /** The file; a ZERO extent has none. */
   readonly name: string | undefined;
   /** Where the extent begins in its file, in bytes. */
@@ -34,7 +42,7 @@ export interface Descriptor {
   /** VMware keeps a list of changed blocks beside the disk, which a writer that ignores it makes worthless. */
   readonly tracked: boolean;
   /** Where the digits of the CID stand in the text, to be replaced in place. */
-  readonly cidDigits: { readonly at: number; readonly length: number } | undefined;
+  readonly cidDigits: Digits | undefined;
 }
 
 const NO_PARENT = 2 ** 32 - 1;
@@ -82,7 +90,7 @@ export function parseDescriptor(bytes: Buffer, name: string): Descriptor {
   const lines = linesOf(bytes);
   const values = valuesOf(lines);
   const decode = decoderOf(values.get('encoding')?.text, name);
-  const extents = lines.flatMap(({ text }) => extentOf(text, decode, name) ?? []);
+  const extents = lines.flatMap((line) => extentOf(line, decode, name) ?? []);
   if (extents.length > MAX.extents) {
     throw new ImgfsError('limit', `${name}: ${extents.length} extents, the limit is ${MAX.extents}`);
   }
@@ -166,21 +174,24 @@ function cidOf(values: ReadonlyMap<string, Line>, key: string, name: string): nu
 }
 
 const EXTENT_START = /^[ \t]*(RW|RDONLY|NOACCESS)[ \t]/i;
-const EXTENT = /^[ \t]*(\w+)[ \t]+(\d{1,16})[ \t]+(\w+)(?:[ \t]+"([^"]+)"(?:[ \t]+(\d{1,16}))?.*)?[ \t]*$/;
+const EXTENT = /^([ \t]*(\w+)[ \t]+)(\d{1,16})[ \t]+(\w+)(?:[ \t]+"([^"]+)"(?:[ \t]+(\d{1,16}))?.*)?[ \t]*$/;
 
 /** The extent a line names, or undefined for any other line. Throws where such a line cannot be read. */
-function extentOf(text: string, decode: (text: string) => string, name: string): ExtentLine | undefined {
+function extentOf({ at, text }: Line, decode: (text: string) => string, name: string): ExtentLine | undefined {
   if (!EXTENT_START.test(text)) return undefined;
-  const [, accessWord = '', sectors = '', typeWord = '', file, offset] = EXTENT.exec(text) ?? [];
+  const [, before = '', accessWord = '', sectors = '', typeWord = '', file, offset] = EXTENT.exec(text) ?? [];
   const access = ACCESS.find((known) => known === accessWord.toUpperCase());
   if (access === undefined) throw unreadable(name, text);
   const type = typeOf(typeWord, name);
   const size = Number(sectors) * SECTOR;
   const start = Number(offset ?? 0) * SECTOR;
-  if (size === 0 || !Number.isSafeInteger(size + start)) throw unreadable(name, text);
+  if (!Number.isSafeInteger(size + start)) throw unreadable(name, text);
   if ((file === undefined) !== (type === 'ZERO')) throw unreadable(name, text);
   if (offset !== undefined && start !== 0 && type !== 'FLAT' && type !== 'VMFS') throw unreadable(name, text);
-  return { access, type, size, name: file === undefined ? undefined : decode(file), offset: start };
+  // As QEMU has it; nothing could be read there.
+  if (size === 0) return undefined;
+  const digits = { at: at + before.length, length: sectors.length };
+  return { access, type, size, digits, name: file === undefined ? undefined : decode(file), offset: start };
 }
 
 function typeOf(word: string, name: string): ExtentType {

@@ -27,7 +27,7 @@ export class FlatExtent implements Extent {
 
   constructor(
     readonly storage: Storage,
-    private readonly offset: number,
+    readonly offset: number,
     readonly size: number,
     private readonly writable: boolean,
   ) {}

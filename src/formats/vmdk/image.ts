@@ -1,46 +1,34 @@
-/** Opening a disk: from its descriptor, or from a sparse extent with one inside (or without any). */
+/** Opening a disk: its extents, its parent, and what it takes to write it. */
 import type { OpenContext } from '../../image/format.js';
 import { Health } from '../../image/health.js';
 import type { Image } from '../../image/image.js';
 import { MappedImage } from '../../image/mapping.js';
-import { corrupt, ImgfsError } from '../../lib/errors.js';
-import { readTable, type Storage } from '../../storage/storage.js';
-import { type Descriptor, isDescriptor, parseDescriptor } from './descriptor.js';
+import { writableUnits } from '../../image/unit-writer.js';
+import { driverCells, unitCells } from '../../image/units.js';
+import { ImgfsError } from '../../lib/errors.js';
+import type { Storage } from '../../storage/storage.js';
+import { Live } from './cells.js';
+import type { Descriptor } from './descriptor.js';
+import { type Disk, readDisk } from './disk.js';
 import { type Extent, openExtents } from './extents.js';
-import { headOf, readShape, type SparseShape } from './header.js';
 import { infoOf } from './info.js';
 import { VmdkLayer } from './layer.js';
-import { kindOf, MAX } from './layout.js';
 import { SparseExtent } from './sparse.js';
 import { DiskTables } from './tables.js';
-
-/** A disk's descriptor, and where its text stands in the image's own file. */
-export interface Disk {
-  readonly descriptor: Descriptor;
-  readonly textAt: number;
-  /** The sparse extent that is the image's own file, unless a text says what the extents are. */
-  readonly shape: SparseShape | undefined;
-}
+import { assertWritable, VmdkTables } from './writer.js';
 
 /** Opens a disk with its extents and its parent. Throws as `ImageFormat.open`. */
 export function openImage(storage: Storage, context: OpenContext): Image {
-  const { limits } = context;
   const disk = readDisk(storage, context);
-  const { descriptor, shape } = disk;
-  const caches = new DiskTables(limits, context.sharing, new Health(context.sharing));
   const storages = new Map<string, Storage>();
   let parent: Image | undefined;
   try {
-    if (context.writable) throw new ImgfsError('unsupported', `${storage.name}: vmdk images can only be read`);
-    const extents: readonly Extent[] =
-      shape === undefined
-        ? openExtents(descriptor, storage.name, { context, caches, storages })
-        : [new SparseExtent({ storage, shape, size: shape.size, file: 0, caches, writable: context.writable })];
-    parent = openParent(storage.name, descriptor, context);
-    const embedded = shape !== undefined;
-    const info = infoOf({ name: storage.name, descriptor, embedded, extents });
-    const layer = new VmdkLayer(extents, info, [storage, ...storages.values()]);
-    return new MappedImage({ layer, backing: parent, unpackedBytes: limits.unpackedBytes });
+    const health = new Health(context.sharing);
+    const cells = driverCells(unitCells(context.sharing));
+    const extents = extentsOf(disk, storage, { context, health, storages, cells });
+    parent = openParent(storage.name, disk.descriptor, context);
+    if (context.writable) assertWritable(storage.name, disk, extents);
+    return assemble({ disk, storage, context, health, cells, storages, extents, parent });
   } catch (error) {
     parent?.close();
     for (const opened of storages.values()) opened.close();
@@ -48,68 +36,43 @@ export function openImage(storage: Storage, context: OpenContext): Image {
   }
 }
 
-/** Kinds of disk that are the sparse extent their text stands in. */
-const EMBEDDED = ['monolithicSparse', 'streamOptimized'];
-
-/** Reads the descriptor, wherever it stands, and the header of the image's own file if that is an extent. */
-export function readDisk(storage: Storage, { limits }: Pick<OpenContext, 'limits'>): Disk {
-  const { name } = storage;
-  if (kindOf(headOf(storage, 8)) === undefined) {
-    if (storage.size() > MAX.descriptorBytes) {
-      throw new ImgfsError('limit', `${name}: a descriptor of ${storage.size()} bytes`, {
-        hint: `the limit is ${MAX.descriptorBytes}`,
-      });
-    }
-    const text = headOf(storage, storage.size());
-    if (!isDescriptor(text)) throw corrupt(`${name}: neither a descriptor nor a sparse extent`);
-    return { descriptor: listing(parseDescriptor(text, name), name), textAt: 0, shape: undefined };
-  }
-  const shape = readShape(storage, limits);
-  const text = embeddedText(storage, shape);
-  if (text === undefined) return { descriptor: bare(shape, name), textAt: 0, shape };
-  const descriptor = parseDescriptor(text, name);
-  const textAt = shape.descriptor?.at ?? 0;
-  // An extent of no size only carries the text of a disk that lies elsewhere.
-  if (shape.size === 0 && !EMBEDDED.includes(descriptor.createType)) {
-    return { descriptor: listing(descriptor, name), textAt, shape: undefined };
-  }
-  if (descriptor.extents.length > 1) {
-    throw new ImgfsError(
-      'unsupported',
-      `${name}: an extent whose descriptor names ${descriptor.extents.length} extents`,
-    );
-  }
-  return { descriptor, textAt, shape };
+interface Opening {
+  readonly context: OpenContext;
+  readonly health: Health;
+  /** Files that were opened besides the image's own. */
+  readonly storages: Map<string, Storage>;
+  readonly cells: Float64Array;
 }
 
-function listing(descriptor: Descriptor, name: string): Descriptor {
-  if (descriptor.extents.length === 0) throw corrupt(`${name}: the descriptor names no extent`);
-  return descriptor;
+function extentsOf(disk: Disk, storage: Storage, { context, health, storages, cells }: Opening): readonly Extent[] {
+  const { shape, descriptor } = disk;
+  const caches = new DiskTables(context.limits, context.sharing, health);
+  if (shape === undefined) return openExtents(descriptor, storage.name, { context, caches, storages });
+  return [new SparseExtent({ storage, shape, size: shape.size, file: 0, caches, writable: context.writable, cells })];
 }
 
-/** The text inside a sparse extent; undefined where there is none or it is blank, as in parts of a split disk. */
-function embeddedText(storage: Storage, { descriptor: place }: SparseShape): Buffer | undefined {
-  if (place === undefined) return undefined;
-  if (place.length > MAX.descriptorBytes) {
-    throw new ImgfsError('limit', `${storage.name}: a descriptor of ${place.length} bytes`, {
-      hint: `the limit is ${MAX.descriptorBytes}`,
-    });
-  }
-  const text = Buffer.alloc(place.length);
-  readTable(storage, text, place.at, 'descriptor');
-  return text[0] === 0 ? undefined : text;
+interface Assembly extends Opening {
+  readonly disk: Disk;
+  readonly storage: Storage;
+  readonly extents: readonly Extent[];
+  readonly parent: Image | undefined;
 }
 
-/** A sparse extent by itself. What it is a delta of, only a descriptor can say. */
-function bare(shape: SparseShape, name: string): Descriptor {
-  if (!shape.root) {
-    throw new ImgfsError('unsupported', `${name}: this is one part of a disk with a parent`, {
-      hint: 'open its descriptor instead',
-    });
-  }
-  const createType = { hosted: 'monolithicSparse', cowd: 'vmfsSparse', sesparse: 'seSparse' }[shape.kind];
-  const none = { parentCid: undefined, parentName: undefined, extents: [], tracked: false, cidDigits: undefined };
-  return { createType, cid: 2 ** 32 - 1, ...none };
+function assemble({ disk, storage, context, health, cells, storages, extents, parent }: Assembly): Image {
+  const { descriptor, shape } = disk;
+  const { sharing, limits } = context;
+  const size = extents.reduce((sum, extent) => sum + extent.size, 0);
+  const live = new Live(cells, { size, cid: descriptor.cid });
+  const info = infoOf({ name: storage.name, descriptor, embedded: shape !== undefined, extents, live });
+  const layer = new VmdkLayer(extents, info, [storage, ...storages.values()], cells);
+  const { unpackedBytes } = limits;
+  if (!context.writable) return new MappedImage({ layer, backing: parent, unpackedBytes });
+  const tables = new VmdkTables({ disk, storage, layer, live, health, context });
+  return new MappedImage({
+    ...writableUnits({ tables, layer, health, sharing, backing: parent }),
+    backing: parent,
+    unpackedBytes,
+  });
 }
 
 const WINDOWS_PATH = /^(?:[a-z]:[\\/]|\\\\)/i;

@@ -1,4 +1,6 @@
 import type { ImageFormat } from '../../image/format.js';
+import { check } from './check.js';
+import { creation } from './create.js';
 import { isDescriptor } from './descriptor.js';
 import { openImage } from './image.js';
 import { HEADER_BYTES, hostedOverhead, kindOf } from './layout.js';
@@ -9,7 +11,7 @@ export const vmdk: ImageFormat = {
   name: 'vmdk',
   summary: 'VMware disk: sparse, flat, split, stream optimized, of ESX, and deltas',
   extensions: ['.vmdk'],
-  can: { write: false, create: false, snapshots: false, resize: false },
+  can: { write: true, create: true, snapshots: false, resize: true },
   probe: (head) => kindOf(head) !== undefined || isDescriptor(head),
   /** All of a descriptor; of a sparse extent what lies before its grains. */
   ownBytes(head) {
@@ -18,4 +20,6 @@ export const vmdk: ImageFormat = {
     return Math.min(head.length, kind === 'hosted' ? hostedOverhead(head) : HEADER_BYTES[kind]);
   },
   open: openImage,
+  creation,
+  check,
 };

@@ -1,4 +1,5 @@
 import type { ImageInfo, Json } from '../../image/image.js';
+import type { Live } from './cells.js';
 import type { Descriptor } from './descriptor.js';
 import type { Extent } from './extents.js';
 import { SparseExtent } from './sparse.js';
@@ -11,14 +12,15 @@ export interface Described {
   /** The sparse extent that the descriptor stands in is the whole disk. */
   readonly embedded: boolean;
   readonly extents: readonly Extent[];
+  readonly live: Live;
 }
 
 /** What `info` prints, key by key as qemu-img does. Of extents that were not opened it knows what their lines say. */
-export function infoOf({ name, descriptor, embedded, extents }: Described): ImageInfo {
+export function infoOf({ name, descriptor, embedded, extents, live }: Described): ImageInfo {
   const sparse = extents.filter((extent) => extent instanceof SparseExtent);
   const [first] = sparse;
   const alike = sparse.length === extents.length && sparse.every(({ grainSize }) => grainSize === first?.grainSize);
-  const { cid, parentCid, parentName } = descriptor;
+  const { parentCid, parentName } = descriptor;
   return {
     format: 'vmdk',
     ...(first !== undefined && alike ? { clusterSize: first.grainSize } : {}),
@@ -26,14 +28,19 @@ export function infoOf({ name, descriptor, embedded, extents }: Described): Imag
     encrypted: false,
     compressed: false,
     ...(parentName === undefined || parentCid === undefined ? {} : { backing: { name: parentName, format: 'vmdk' } }),
-    specific: {
-      type: 'vmdk',
-      data: {
-        cid,
-        'parent-cid': parentCid ?? NO_PARENT,
-        'create-type': createType(descriptor, embedded, sparse),
-        extents: extents.map((extent, n) => describe(extent, embedded ? undefined : descriptor.extents[n], name)),
-      },
+    get specific() {
+      return {
+        type: 'vmdk',
+        data: {
+          cid: live.cid,
+          'parent-cid': parentCid ?? NO_PARENT,
+          'create-type': createType(descriptor, embedded, sparse),
+          extents: extents.map((extent, n) => ({
+            ...describe(extent, embedded ? undefined : descriptor.extents[n], name),
+            ...(extents.length === 1 ? { 'virtual-size': live.size } : {}),
+          })),
+        },
+      };
     },
   };
 }

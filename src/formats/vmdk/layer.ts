@@ -2,6 +2,7 @@
 import type { ImageInfo } from '../../image/image.js';
 import type { Layer, Mapping } from '../../image/mapping.js';
 import type { Storage } from '../../storage/storage.js';
+import { CELL } from './cells.js';
 import type { Extent } from './extents.js';
 
 /** What a disk of flat extents reports as its unit. */
@@ -16,13 +17,14 @@ export interface Placed {
 export class VmdkLayer implements Layer {
   readonly blockSize: number;
   readonly placed: readonly Placed[];
-  readonly size: number;
+  private readonly opened: number;
 
   /** Owns the storages: they are closed with it, in this order. */
   constructor(
     extents: readonly Extent[],
     readonly info: ImageInfo,
     private readonly storages: readonly Storage[],
+    private readonly cells: Float64Array | undefined,
   ) {
     let start = 0;
     this.placed = extents.map((extent) => {
@@ -30,9 +32,14 @@ export class VmdkLayer implements Layer {
       start += extent.size;
       return placed;
     });
-    this.size = start;
+    this.opened = start;
     const grains = extents.flatMap(({ grainSize }) => grainSize ?? []);
     this.blockSize = grains.length === 0 ? FLAT_BLOCK : Math.max(...grains);
+  }
+
+  /** Another thread may have changed it. */
+  get size(): number {
+    return this.cells?.[CELL.size] || this.opened;
   }
 
   map(at: number, length: number): Mapping {

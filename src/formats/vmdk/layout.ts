@@ -131,8 +131,18 @@ export function encodeHosted(fields: HostedFields): Buffer {
   return bytes;
 }
 
-/** Where the capacity of a hosted sparse extent, and of a COWD one, stands in its header. */
-export const CAPACITY_AT = { hosted: 12, cowd: 12 } as const;
+/** Puts what changes with the size of a disk into a hosted header's sector. Sectors. */
+export function putHostedSize(
+  bytes: Buffer,
+  fields: Pick<HostedFields, 'capacity' | 'redundantAt'> & { readonly directoryAt: number },
+): void {
+  writeU64LE(bytes, fields.capacity, 12);
+  writeU64LE(bytes, fields.redundantAt, 48);
+  writeU64LE(bytes, fields.directoryAt, 56);
+}
+
+/** The byte of a hosted header that is 0 where its last writer finished. */
+export const CLEAN_AT = 72;
 
 /** The header of an ESX Server sparse extent. */
 export interface CowdFields {

@@ -23,6 +23,8 @@ export interface SparseParts {
   readonly file: number;
   readonly caches: DiskTables;
   readonly writable: boolean;
+  /** The driver's cells, where the extent is the whole disk and may grow. */
+  readonly cells?: Float64Array | undefined;
 }
 
 export class SparseExtent implements Extent {
@@ -32,18 +34,18 @@ export class SparseExtent implements Extent {
   readonly tables: GrainTables;
   /** Guest bytes that one grain table maps. */
   readonly span: number;
-  size: number;
+  readonly size: number;
   private readonly writable: boolean;
   private readonly unpacker: Unpacker | undefined;
 
-  constructor({ storage, shape, size, file, caches, writable }: SparseParts) {
+  constructor({ storage, shape, size, file, caches, writable, cells }: SparseParts) {
     this.storage = storage;
     this.shape = shape;
     this.size = size;
     this.file = file;
     this.writable = writable;
     this.span = shape.grainSize * shape.entriesPerTable;
-    this.tables = new GrainTables(storage, shape, caches, file);
+    this.tables = new GrainTables(storage, shape, caches, file, cells);
     this.unpacker = shape.compressed ? new Unpacker(storage, shape) : undefined;
   }
 

@@ -8,7 +8,7 @@ import type { SparseShape } from './header.js';
 import { decodeMarker, MARKER_BYTES } from './layout.js';
 
 /** A stream is never longer than this many times its grain: what QEMU reads at most. */
-const MOST = 2;
+export const MAX_PACKED = 2;
 
 /** Reads and unpacks grains of one extent. Keeps one buffer: the code is synchronous. */
 export class Unpacker {
@@ -18,7 +18,7 @@ export class Unpacker {
     private readonly storage: Storage,
     private readonly shape: SparseShape,
   ) {
-    this.packed = new Uint8Array(shape.grainSize * MOST + MARKER_BYTES + 4);
+    this.packed = new Uint8Array(shape.grainSize * MAX_PACKED + MARKER_BYTES + 4);
   }
 
   /**
@@ -35,9 +35,9 @@ export class Unpacker {
 
   private stream(at: number): Uint8Array {
     const { packed, shape, storage } = this;
-    if (!shape.markers) return packed.subarray(0, shape.grainSize * MOST);
+    if (!shape.markers) return packed.subarray(0, shape.grainSize * MAX_PACKED);
     const { size } = decodeMarker(asBuffer(packed), storage.name);
-    if (size === 0 || size > shape.grainSize * MOST) {
+    if (size === 0 || size > shape.grainSize * MAX_PACKED) {
       throw corrupt(`${storage.name}: the grain at ${at} claims ${size} packed bytes`);
     }
     return packed.subarray(MARKER_BYTES, MARKER_BYTES + size);

@@ -5,6 +5,7 @@ import { ALONE, type Sharing } from '../../image/sharing.js';
 import { type Table, TableCache } from '../../image/table-cache.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
+import { CELL } from './cells.js';
 import type { SparseShape } from './header.js';
 import { SECTOR, seSparseTable } from './layout.js';
 
@@ -37,23 +38,38 @@ export interface GrainTable {
 }
 
 export class GrainTables {
-  readonly directory: Table;
-  readonly redundant: Table | undefined;
+  private current: { readonly directory: Table; readonly redundant: Table | undefined };
   private readonly tableBytes: number;
   private readonly places = new Map<number, GrainTable>();
 
-  /** `file` tells the files of one disk apart. */
+  /**
+   * `file` tells the files of one disk apart. `cells` are those of a disk that is one extent: its directories move
+   * when it grows.
+   */
   constructor(
     private readonly storage: Storage,
     private readonly shape: SparseShape,
     readonly caches: DiskTables,
     private readonly file: number,
+    private readonly cells: Float64Array | undefined,
   ) {
-    const { directoryEntries, entryBytes, entriesPerTable, directoryAt, redundantAt } = shape;
-    this.tableBytes = entriesPerTable * entryBytes;
-    const bytes = directoryEntries * entryBytes;
-    this.directory = { storage, file, at: directoryAt, bytes, what: 'grain directory' };
-    if (redundantAt !== undefined) this.redundant = { ...this.directory, at: redundantAt };
+    this.tableBytes = shape.entriesPerTable * shape.entryBytes;
+    this.current = this.directories(shape.directoryAt, shape.redundantAt, shape.directoryEntries);
+  }
+
+  /** The directory that counts. */
+  get directory(): Table {
+    this.follow();
+    return this.current.directory;
+  }
+
+  get redundant(): Table | undefined {
+    this.follow();
+    return this.current.redundant;
+  }
+
+  get entries(): number {
+    return this.directory.bytes / this.shape.entryBytes;
   }
 
   /**
@@ -73,10 +89,11 @@ export class GrainTables {
 
   /** How many tables from `n` on, at most `most`, are missing. */
   missing(n: number, most: number): number {
-    const end = Math.min(n + most, this.shape.directoryEntries);
+    const { directory, entries } = this;
+    const end = Math.min(n + most, entries);
     let next = n;
-    while (next < end && this.entry(this.directory, next) === undefined) next++;
-    return next === this.shape.directoryEntries ? most : next - n;
+    while (next < end && this.entry(directory, next) === undefined) next++;
+    return next === entries ? most : next - n;
   }
 
   /** Host offset of table `n` by one directory; undefined for none, `NaN` for what is no offset. */
@@ -107,13 +124,28 @@ export class GrainTables {
     }
   }
 
+  private follow(): void {
+    const { cells, current, shape } = this;
+    const at = cells?.[CELL.directoryAt] ?? 0;
+    if (cells === undefined || at === 0 || at === current.directory.at) return;
+    const second = shape.redundantAt === undefined ? undefined : cells[CELL.redundantAt]!;
+    this.current = this.directories(at, second, cells[CELL.directoryEntries]!);
+  }
+
+  private directories(at: number, second: number | undefined, entries: number): typeof this.current {
+    const { storage, file, shape } = this;
+    const directory = { storage, file, at, bytes: entries * shape.entryBytes, what: 'grain directory' };
+    return { directory, redundant: second === undefined ? undefined : { ...directory, at: second } };
+  }
+
   /** What the first directory says counts, whatever the second one says; where it is damaged, the second one counts. */
   private resolve(n: number, entry: number): GrainTable {
-    const copyAt = this.redundant === undefined ? undefined : this.placed(this.entry(this.redundant, n), n);
+    const { redundant } = this;
+    const copyAt = redundant === undefined ? undefined : this.placed(this.entry(redundant, n), n);
     const copy = typeof copyAt === 'number' ? this.tableAt(copyAt) : undefined;
     const place = this.placed(entry, n);
     if (typeof place === 'number') {
-      return { table: this.tableAt(place), copy, damaged: this.redundant !== undefined && copy === undefined, entry };
+      return { table: this.tableAt(place), copy, damaged: redundant !== undefined && copy === undefined, entry };
     }
     if (copy === undefined) throw place;
     return { table: copy, copy: undefined, damaged: true, entry };
