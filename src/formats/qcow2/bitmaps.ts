@@ -3,7 +3,8 @@ import { bigEndianWords, roundUp } from '../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import { readTable, type Storage } from '../../storage/storage.js';
 import type { Header } from './header.js';
-import { BITMAP_HEADER_BYTES, decodeBitmap, entryOffset, hasOffset, L1_ENTRY_BYTES, MAX } from './layout.js';
+import { BITMAP_HEADER_BYTES, decodeBitmap, MAX } from './layout.js';
+import { entryOffset, hasOffset, L1_ENTRY_BYTES } from './read/layout.js';
 
 /** A persistent dirty bitmap, as the directory lists it. */
 export interface BitmapEntry {

@@ -12,10 +12,10 @@ import {
   INCOMPATIBLE,
   incompatibleByte,
   MAGIC,
-  ownedHigh,
   SNAPSHOT_HEADER_BYTES,
   withoutDamageBits,
 } from './layout.js';
+import { ownedHigh } from './read/layout.js';
 
 const TWO_32 = 2 ** 32;
 const COPIED = 2 ** 31;

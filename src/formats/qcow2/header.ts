@@ -15,7 +15,6 @@ import {
   type HeaderFields,
   hasFeature,
   INCOMPATIBLE,
-  L1_ENTRY_BYTES,
   MAGIC,
   MAX,
   MIN_CLUSTER_BITS,
@@ -23,6 +22,7 @@ import {
   SUBCLUSTERS,
   unknownIncompatible,
 } from './layout.js';
+import { L1_ENTRY_BYTES } from './read/layout.js';
 
 /** A header every field of which has passed its limit. All offsets and lengths are bytes. */
 export interface Header {

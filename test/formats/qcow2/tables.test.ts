@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { readHeader } from '../../../src/formats/qcow2/header.js';
 import { qcow2 } from '../../../src/formats/qcow2/index.js';
-import { decodePacked } from '../../../src/formats/qcow2/layout.js';
+import { decodePacked } from '../../../src/formats/qcow2/read/layout.js';
 import { Refcounts } from '../../../src/formats/qcow2/read/refcounts.js';
 import { SampleImage, type SampleOptions } from '../../../src/formats/qcow2/samples/image.js';
 import { layOut } from '../../../src/formats/qcow2/samples/lay-out.js';

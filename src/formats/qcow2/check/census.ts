@@ -18,7 +18,7 @@ import {
   REFCOUNT_TABLE_ENTRY_BYTES,
   refcountBlockOffset,
   standardKind,
-} from '../layout.js';
+} from '../read/layout.js';
 import { readL1 } from '../read/tables.js';
 import { readSnapshots } from '../snapshots.js';
 import { Counts } from './counts.js';

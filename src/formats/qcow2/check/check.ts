@@ -6,7 +6,7 @@ import { roundDown } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import type { Storage } from '../../../storage/storage.js';
 import { type Header, readHeader } from '../header.js';
-import { entryOffset, hasOffset, isCopied } from '../layout.js';
+import { entryOffset, hasOffset, isCopied } from '../read/layout.js';
 import { Refcounts } from '../read/refcounts.js';
 import { readL1 } from '../read/tables.js';
 import { Census } from './census.js';

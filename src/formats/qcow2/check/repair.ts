@@ -11,7 +11,7 @@ import {
   L1_ENTRY_BYTES,
   REFCOUNT_TABLE_ENTRY_BYTES,
   withCopied,
-} from '../layout.js';
+} from '../read/layout.js';
 import { cut } from '../write/cut.js';
 import { punch } from '../write/punch.js';
 import { runsOf } from '../write/refcount-book.js';

@@ -1,7 +1,7 @@
 import type { CreateContext, CreateOptions, Creation } from '../../../image/creation.js';
 import type { Storage } from '../../../storage/storage.js';
 import { putU64 } from '../encode.js';
-import { encodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES } from '../layout.js';
+import { encodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES } from '../read/layout.js';
 import { preallocateNew } from '../write/preallocate.js';
 import { type Geometry, geometryOf } from './geometry.js';
 import { headerCluster } from './header.js';

@@ -1,5 +1,6 @@
 import { ImgfsError } from '../../../lib/errors.js';
-import { L1_ENTRY_BYTES, MAX, REFCOUNT_TABLE_ENTRY_BYTES } from '../layout.js';
+import { MAX } from '../layout.js';
+import { L1_ENTRY_BYTES, REFCOUNT_TABLE_ENTRY_BYTES } from '../read/layout.js';
 import type { Plan } from './options.js';
 
 /** Where the parts lie, in clusters: the header, the refcount table, its blocks, the L1 table. */

@@ -3,7 +3,7 @@ import { zstdDecompress } from '../../../codec/zstd.js';
 import type { PackedUnit } from '../../../image/mapping.js';
 import { corrupt } from '../../../lib/errors.js';
 import { readPadded, type Storage } from '../../../storage/storage.js';
-import type { PackedPlace } from '../layout.js';
+import type { PackedPlace } from './layout.js';
 
 /** Reads and unpacks compressed clusters of one image. Keeps one buffer for the packed bytes: the code is synchronous. */
 export class Unpacker {

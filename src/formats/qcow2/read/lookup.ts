@@ -1,5 +1,6 @@
 import { corrupt } from '../../../lib/errors.js';
 import type { Header } from '../header.js';
+import { SUBCLUSTERS } from '../layout.js';
 import {
   decodePacked,
   type EntryRules,
@@ -10,11 +11,10 @@ import {
   KIND,
   type Kind,
   type PackedPlace,
-  SUBCLUSTERS,
   standardKind,
   storesAll,
   wellPlaced,
-} from '../layout.js';
+} from './layout.js';
 import type { L1, L2Cache } from './tables.js';
 
 /** How many empty L1 entries one answer may skip: enough for terabytes, little enough to stay in microseconds. */

@@ -2,7 +2,7 @@ import { bigEndianWords } from '../../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../../lib/errors.js';
 import { readTable, type Storage } from '../../../storage/storage.js';
 import type { Header } from '../header.js';
-import { decodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES, refcountBlockOffset } from '../layout.js';
+import { decodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES, refcountBlockOffset } from './layout.js';
 
 /**
  * Reads refcounts of any width. Keeps the table (at most 8 MiB, checked with the header) and the last block used:

@@ -1,7 +1,8 @@
 /** Turns a recipe of `samples.ts` into the bytes of a file: where everything lies, and how often it is used. */
 import { roundUp } from '../../../lib/bits.js';
 import { encodeBitmap, encodeSnapshot, encodeSnapshotExtra, putEntry, putPacked } from '../encode.js';
-import { encodeRefcount, SUBCLUSTERS } from '../layout.js';
+import { SUBCLUSTERS } from '../layout.js';
+import { encodeRefcount } from '../read/layout.js';
 import { sampleHeader } from './header.js';
 import type { SampleCluster, SampleImage } from './image.js';
 

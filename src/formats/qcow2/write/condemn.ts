@@ -1,7 +1,8 @@
 import type { Health } from '../../../image/health.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import type { Storage } from '../../../storage/storage.js';
-import { INCOMPATIBLE, incompatibleByte, setBits } from '../layout.js';
+import { INCOMPATIBLE, incompatibleByte } from '../layout.js';
+import { setBits } from '../read/layout.js';
 import type { LiveHeader } from './live-header.js';
 
 /**

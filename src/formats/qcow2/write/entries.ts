@@ -9,7 +9,7 @@ import {
   KIND,
   standardKind,
   wellPlaced,
-} from '../layout.js';
+} from '../read/layout.js';
 import type { Slice } from '../read/tables.js';
 import type { ClusterRun } from './refcount-book.js';
 import type { Volume } from './volume.js';

@@ -1,6 +1,6 @@
 import { corrupt } from '../../../lib/errors.js';
 import { readTable } from '../../../storage/storage.js';
-import { entryOffset, hasOffset, isCopied, ownedHigh, wellPlaced } from '../layout.js';
+import { entryOffset, hasOffset, isCopied, ownedHigh, wellPlaced } from '../read/layout.js';
 import type { Volume } from './volume.js';
 
 /**

@@ -14,7 +14,7 @@ import {
   ownedHigh,
   standardKind,
   wellPlaced,
-} from '../layout.js';
+} from '../read/layout.js';
 import type { ClusterRun } from './refcount-book.js';
 import { readL2 } from './table-walk.js';
 import type { Transaction } from './transaction.js';

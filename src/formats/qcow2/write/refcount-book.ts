@@ -5,7 +5,7 @@ import type { Stamps } from '../../../image/sharing.js';
 import { bigEndianWords, roundDown, roundUp } from '../../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../../lib/errors.js';
 import { readTable, type Storage } from '../../../storage/storage.js';
-import { decodeRefcount, encodeRefcount, refcountBlockOffset } from '../layout.js';
+import { decodeRefcount, encodeRefcount, refcountBlockOffset } from '../read/layout.js';
 import { STAMP } from './cells.js';
 import type { LiveHeader } from './live-header.js';
 

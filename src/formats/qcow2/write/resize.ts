@@ -3,7 +3,7 @@ import { bigEndianBytes } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import type { HeaderChanges } from '../encode.js';
 import { l1Claim } from '../header.js';
-import { entryOffset, hasOffset, L1_ENTRY_BYTES, ownedHigh } from '../layout.js';
+import { entryOffset, hasOffset, L1_ENTRY_BYTES, ownedHigh } from '../read/layout.js';
 import { readSnapshots } from '../snapshots.js';
 import { cut } from './cut.js';
 import { preallocate } from './preallocate.js';

@@ -1,7 +1,7 @@
 import { bigEndianBytes, bigEndianWords } from '../../../lib/bits.js';
 import { corrupt } from '../../../lib/errors.js';
 import { readTable } from '../../../storage/storage.js';
-import { entryOffset, hasOffset, isCompressed, ownedHigh, wellPlaced, withCopied } from '../layout.js';
+import { entryOffset, hasOffset, isCompressed, ownedHigh, wellPlaced, withCopied } from '../read/layout.js';
 import { referencesOfEntry } from './entries.js';
 import type { Transaction } from './transaction.js';
 import type { Volume } from './volume.js';

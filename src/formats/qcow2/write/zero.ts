@@ -1,5 +1,6 @@
 import { corrupt } from '../../../lib/errors.js';
-import { clearBits, hasOffset, SUBCLUSTERS, setBits, subclusterBits, withZeroFlag } from '../layout.js';
+import { SUBCLUSTERS } from '../layout.js';
+import { clearBits, hasOffset, setBits, subclusterBits, withZeroFlag } from '../read/layout.js';
 import type { Slice } from '../read/tables.js';
 import { type EntryFacts, factsAt, referencesOfEntry } from './entries.js';
 import { ownTable } from './own-table.js';
