@@ -43,6 +43,7 @@ check() {
   need strace strace
   need mkfs.xfs xfsprogs
   need mkfs.btrfs btrfs-progs
+  need vmdkmount libvmdk-utils
 }
 
 check "$1" || true

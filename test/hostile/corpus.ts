@@ -2,12 +2,18 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { SampleImage, type SampleOptions } from '../../src/formats/qcow2/samples/image.js';
+import { textOf } from '../../src/formats/vmdk/samples/catalogue.js';
 
 export const SECRET = 'the secret of the host, which no image may show';
 
 /** A qcow2 of one MiB, all of it a hole, so that whatever it names shows through. */
 export function qcow2Naming(options: Partial<SampleOptions>): Uint8Array {
   return new SampleImage({ size: 2 ** 20, clusterBits: 12, ...options }).build();
+}
+
+/** The text of a vmdk with these extents, a delta of `parent`. */
+export function vmdkNaming(extents: readonly string[], parent?: string): Uint8Array {
+  return Buffer.from(textOf('custom', extents, parent));
 }
 
 export interface Place {
@@ -85,6 +91,11 @@ export function writeCorpus(place: Place): void {
     for (const format of [undefined, 'raw', 'qcow2', 'file', 'host_device']) backed(`b${n}-${format}`, name, format);
     put(`d${n}`, qcow2Naming({ dataFile: { name } }));
     put(`r${n}`, qcow2Naming({ dataFile: { name, raw: true } }));
+    // No line of a text can hold such a name.
+    if (name.includes('"')) return;
+    put(`e${n}`, vmdkNaming([`RW 8 FLAT "${name}" 0`]));
+    put(`s${n}`, vmdkNaming([`RW 8 SPARSE "${name}"`]));
+    put(`p${n}`, vmdkNaming(['RW 8 ZERO'], name));
   });
   backed('self', 'self', 'qcow2');
   backed('unformatted-inner', '../secret', 'raw');

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { needsTool } from '../support/qemu.js';
 import { withScratch } from '../support/scratch.js';
-import { MARKS, makePlace, type Place, qcow2Naming, writeCorpus } from './corpus.js';
+import { MARKS, makePlace, type Place, qcow2Naming, vmdkNaming, writeCorpus } from './corpus.js';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const CLI = path.join(HERE, '../../src/cli/main.js');
@@ -83,10 +83,12 @@ describe('hostile: recorded by strace', () => {
         place.backed('c.qcow2', 'json:{"driver":"file","filename":"/etc/passwd"}'),
         place.put('d.qcow2', qcow2Naming({ dataFile: { name: 'base', raw: true } })),
         place.put('e.qcow2', qcow2Naming({ dataFile: { name: '/etc/passwd' } })),
+        place.put('f.vmdk', vmdkNaming(['RW 1 FLAT "base" 0', 'RW 1 SPARSE "/etc/passwd"'])),
+        place.put('g.vmdk', vmdkNaming(['RW 1 ZERO'], '/etc/passwd')),
       ];
       for (const image of images) {
         const { opened, output } = record(directory, [CLI, 'info', image]);
-        expect(output).to.include('qcow2');
+        expect(output).to.include(`file format: ${path.extname(image).slice(1)}`);
         const ours = opened.filter(({ path: each }) => each.startsWith(directory) && !each.endsWith('/calls'));
         expect(ours.map((one) => one.path)).to.deep.equal([image]);
         expect(opened.filter((one) => /passwd|shadow|^call .*connect/.test(one.path))).to.deep.equal([]);
