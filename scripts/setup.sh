@@ -40,6 +40,7 @@ check() {
     return
   fi
   need qcowmount libqcow-utils
+  need uml_moo uml-utilities
   need strace strace
   need mkfs.xfs xfsprogs
   need mkfs.btrfs btrfs-progs

@@ -46,6 +46,12 @@ export interface OpenContext {
   openStorage(reference: Reference): Storage;
   /** Opens an image the image names, if policy allows it. As `openStorage`, and anything opening an image throws. */
   openImage(reference: Reference): Image;
+  /**
+   * When the file that `openImage` opened for a reference was changed last, in seconds since 1970: what headers that
+   * carry a date are compared with. Undefined where nobody looked: it was not opened, or was looked at by the thread
+   * that opened it first.
+   */
+  modified?(reference: Reference): number | undefined;
 }
 
 interface Recognised {

@@ -185,6 +185,7 @@ class Follower {
   readonly images: Record<string, ImagePlan> = {};
   readonly storages: Record<string, OpenFile> = {};
   chain: readonly HostFile[] = [];
+  private readonly dates = new Map<string, number>();
 
   constructor(
     private readonly opening: Opening,
@@ -205,6 +206,7 @@ class Follower {
       progress: this.options.progress,
       openStorage: (reference) => this.openStorage(reference),
       openImage: (reference) => this.openImage(reference),
+      modified: (reference) => this.dates.get(keyOf(reference)),
     };
   }
 
@@ -235,6 +237,8 @@ class Follower {
         : this.opening.open(this.follow(reference, references, READ_ONLY), reference.format, this.path);
     this.images[keyOf(reference)] = opened.plan;
     this.chain = opened.chain;
+    const [file] = opened.chain;
+    if (file !== undefined) this.dates.set(keyOf(reference), file.mtimeSeconds);
     return opened.image;
   }
 

@@ -18,7 +18,6 @@ function known(
 
 /** Formats that are recognised and refused by name, so that none of them is ever taken for a raw disk. */
 export const recognised: readonly KnownFormat[] = [
-  known('cow', 'a copy-on-write image of early QEMU or User Mode Linux', ['.cow'], magic.COW),
   known('vhd', 'a Virtual PC disk', ['.vhd', '.vpc'], magic.VHD_FOOTER_AT_END, magic.VHD_FOOTER_COPY),
   known('vhdx', 'a Hyper-V disk', ['.vhdx', '.avhdx'], magic.VHDX),
   known('qed', 'a QEMU enhanced disk', ['.qed'], magic.QED),

@@ -28,8 +28,6 @@ export function stands(signature: Signature, head: Buffer, tail: Buffer): boolea
   return asBuffer(from).compare(signature.bytes, 0, signature.bytes.length, at, at + signature.bytes.length) === 0;
 }
 
-/** QEMU's and User Mode Linux's COW: "OOOM" and a version of 1 to 3. */
-export const COW = text(0, 'OOOM\0\0\0');
 export const VHD_FOOTER_AT_END = text(-512, 'conectix');
 export const VHD_FOOTER_COPY = text(0, 'conectix');
 export const VHDX = text(0, 'vhdxfile');

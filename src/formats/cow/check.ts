@@ -1,0 +1,65 @@
+import type { CheckOptions, CheckReport } from '../../image/check.js';
+import type { OpenContext } from '../../image/format.js';
+import { Health } from '../../image/health.js';
+import { ImgfsError } from '../../lib/errors.js';
+import type { Storage } from '../../storage/storage.js';
+import { Bitmap } from './bitmap.js';
+import { type Header, readHeader } from './header.js';
+
+/**
+ * Counts the sectors there are and looks for bits behind the last one: all that can be wrong with a bitmap. Throws where
+ * the image cannot be opened, and `unsupported` for a repair.
+ */
+export function check(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport {
+  if (options.repair !== 'none') {
+    throw new ImgfsError('unsupported', `${storage.name}: a COW image cannot be repaired`, {
+      hint: 'copy its disk to a new image',
+    });
+  }
+  const header = readHeader(storage, context.limits);
+  const found = count(storage, header, new Bitmap(storage, header, context, new Health(undefined)), options);
+  const { sectors, sectorSize, dataAt, bitmapAt, bitmapBytes } = header;
+  return {
+    corruptions: found.behind,
+    leaks: 0,
+    checkErrors: 0,
+    corruptionsFixed: 0,
+    leaksFixed: 0,
+    imageEnd: found.end === 0 ? bitmapAt + bitmapBytes : dataAt + found.end * sectorSize,
+    units: { total: sectors, allocated: found.allocated, fragmented: found.fragmented, compressed: 0 },
+  };
+}
+
+interface Found {
+  allocated: number;
+  fragmented: number;
+  /** Set bits that stand for no sector. */
+  behind: number;
+  /** The sector after the last one there is. */
+  end: number;
+}
+
+function count(storage: Storage, header: Header, bitmap: Bitmap, { tell, progress }: CheckOptions): Found {
+  const { sectors, bitmapAt, bitmapBytes } = header;
+  const found: Found = { allocated: 0, fragmented: 0, behind: 0, end: 0 };
+  for (let sector = 0; sector < bitmapBytes * 8; ) {
+    progress?.(sector / (bitmapBytes * 8));
+    // The bitmap of a huge and almost empty disk is a hole of the host file.
+    const { data, length } = storage.extent(bitmapAt + Math.floor(sector / 8));
+    const hole = data ? 0 : (Math.floor(sector / 8) + length) * 8 - sector;
+    const { set, count } = hole > 0 ? { set: false, count: hole } : bitmap.run(sector, bitmapBytes * 8 - sector);
+    const inside = Math.max(0, Math.min(sectors, sector + count) - sector);
+    if (set && inside > 0) {
+      if (found.end !== 0 && found.end !== sector) found.fragmented++;
+      found.allocated += inside;
+      found.end = sector + inside;
+    }
+    if (set && count > inside) {
+      found.behind++;
+      tell(`ERROR: ${count - inside} bits of the bitmap are set behind the last sector`);
+    }
+    sector += count;
+  }
+  progress?.(1);
+  return found;
+}
