@@ -24,7 +24,7 @@ export const cow: ImageFormat = {
   /** Versions that nobody knows are this format all the same, not raw disks. */
   probe(head) {
     const signature = signatureOf(head);
-    return signature !== undefined && signature.version < 256;
+    return signature !== undefined && signature.version > 0 && signature.version < 256;
   },
   /** What every variant has: the bitmap after it says what a guest wrote. */
   ownBytes: () => Math.min(...LAYOUTS.map(({ headerBytes }) => headerBytes)),
