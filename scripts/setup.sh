@@ -42,6 +42,7 @@ check() {
   need qcowmount libqcow-utils
   need uml_moo uml-utilities
   need strace strace
+  need cryptsetup cryptsetup-bin
   need mkfs.xfs xfsprogs
   need mkfs.btrfs btrfs-progs
   need vmdkmount libvmdk-utils

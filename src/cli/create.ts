@@ -7,8 +7,10 @@ import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
 import { mountpointOf } from '../mount/served.js';
 import { asksForHelp, createHelp, parseCreateOptions, shown } from './create-options.js';
+import { NewPassphrase } from './new-passphrase.js';
 import { collected } from './open-options.js';
 import { print, warn } from './output.js';
+import { declarePasswordOption } from './passphrases.js';
 import { ProgressLine } from './progress.js';
 import { parseSize } from './sizes.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
@@ -21,6 +23,8 @@ interface CreateFlags {
   readonly options?: readonly string[];
   readonly allowRefs?: readonly string[];
   readonly refs: boolean;
+  readonly passwordFile?: readonly string[];
+  readonly object?: readonly string[];
   readonly quiet?: true;
 }
 
@@ -47,7 +51,9 @@ export const verb: Verb = {
       )
       .option('--allow-refs <dir>', 'let the image below name files in this directory too (repeatable)', collected)
       .option('--no-refs', 'open no file that the image below names')
-      .option('-q, --quiet', 'print nothing');
+      .option('--object <secret>', 'as qemu-img has it: secret,id=ID,file=FILE, for key-secret=ID', collected);
+    declarePasswordOption(command);
+    command.option('-q, --quiet', 'print nothing');
   },
   run(command: Command) {
     const flags = command.opts<CreateFlags>();
@@ -118,6 +124,7 @@ function make(path: string, format: ImageFormat, { flags, values, backing, size 
     });
   }
   const line = new ProgressLine('creating');
+  const passphrase = new NewPassphrase(path, flags, values);
   try {
     return createImage({
       path,
@@ -125,6 +132,7 @@ function make(path: string, format: ImageFormat, { flags, values, backing, size 
       size,
       backing,
       values: new OptionValues(values),
+      passphrase: () => passphrase.read(),
       references: { follow: flags.refs, allowed: flags.allowRefs ?? [] },
       formats,
       warn: (message) => {
@@ -134,6 +142,7 @@ function make(path: string, format: ImageFormat, { flags, values, backing, size 
       progress: (part) => line.show(part),
     });
   } finally {
+    passphrase.wipe();
     line.clear();
   }
 }

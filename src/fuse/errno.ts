@@ -13,6 +13,7 @@ const ERRNOS: Readonly<Record<Reason, number>> = {
   limit: EFBIG,
   refused: EPERM,
   permission: EACCES,
+  passphrase: EACCES,
   locked: EBUSY,
   busy: EBUSY,
   missing: ENOENT,

@@ -106,6 +106,13 @@ export interface CreateContext {
   makeStorage(name: string): Storage;
   /** For UUIDs and content ids. */
   randomBytes(count: number): Buffer;
+  /**
+   * What shall open an encrypted image. Asked for once, and only where one is made; wiped by its owner. Throws
+   * `passphrase` where there is none.
+   */
+  passphrase(): Uint8Array;
+  /** Milliseconds of processor time this process has used: how long it takes to guess a passphrase is measured. */
+  processorTime(): number;
   /** For headers that carry a date, in seconds since 1970. */
   readonly now: number;
 }

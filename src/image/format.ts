@@ -2,6 +2,7 @@ import type { Storage } from '../storage/storage.js';
 import type { CheckOptions, CheckReport } from './check.js';
 import type { Creation } from './creation.js';
 import type { Image } from './image.js';
+import type { ImageKey, KeyFinder } from './keys.js';
 import type { Limits } from './limits.js';
 import type { Sharing } from './sharing.js';
 
@@ -42,6 +43,12 @@ export interface OpenContext {
   readonly progress?: ((part: number) => void) | undefined;
   /** For content ids that change with the content. Without it they are derived from what the image holds. */
   randomBytes?(count: number): Buffer;
+  /**
+   * The key of this image, where it is encrypted: `find` turns the passphrase into it, and is not called where the key
+   * is known already. Undefined, as without the method, where nobody asks for the contents: the image then opens all
+   * the same, and reading or writing throws `noPassphrase`. Throws `passphrase`, and what `find` throws.
+   */
+  key?(find: KeyFinder): ImageKey | undefined;
   /** Opens a file the image names, if policy allows it. Throws `refused`, `missing`, `permission`, `locked`. */
   openStorage(reference: Reference): Storage;
   /** Opens an image the image names, if policy allows it. As `openStorage`, and anything opening an image throws. */

@@ -17,6 +17,8 @@ export interface NewImage {
   readonly size: number | undefined;
   readonly backing: WantedBacking | undefined;
   readonly values: OptionValues;
+  /** Of an encrypted image. Throws `passphrase` where there is none. */
+  readonly passphrase: () => Uint8Array;
   /** What the backing image may name in turn. */
   readonly references: GatePolicy;
   readonly formats: readonly Format[];
@@ -58,13 +60,15 @@ export function createImage(wanted: NewImage): number {
   }
 }
 
-function write({ format }: NewImage, files: NewFiles, options: CreateOptions): void {
+function write({ format, passphrase }: NewImage, files: NewFiles, options: CreateOptions): void {
   if (format.creation === undefined) throw new Error(`${format.name} images cannot be made`);
   try {
     format.creation.create(files.storage, options, {
       fileName: files.fileName,
       makeStorage: (name) => files.makeStorage(name),
       randomBytes,
+      passphrase,
+      processorTime,
       now: Math.floor(Date.now() / 1000),
     });
   } catch (error) {
@@ -72,6 +76,11 @@ function write({ format }: NewImage, files: NewFiles, options: CreateOptions): v
     throw error;
   }
   files.appear();
+}
+
+function processorTime(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
 }
 
 function stored({ name, format }: WantedBacking, opened: OpenedImage | undefined): NewBacking {

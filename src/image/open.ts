@@ -13,6 +13,7 @@ import type { Format, OpenContext, Reference } from './format.js';
 import { type GatePolicy, openReference } from './gate.js';
 import { GuessedRaw } from './guessed.js';
 import type { Image } from './image.js';
+import { foundKey, type ImageKey, type KeyFinder, type Passphrases } from './keys.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { formatNamed, identify, isGuessedRaw } from './probe.js';
 import { findReference } from './search.js';
@@ -32,6 +33,8 @@ export interface OpenOptions {
   readonly write?: WriteAccess | undefined;
   /** What lies below the image, whatever it names: called instead of following its reference. */
   readonly below?: ((reference: Reference) => BelowImage) | undefined;
+  /** Who is asked where an image is encrypted; without it such an image opens, but its contents cannot be had. */
+  readonly passphrases?: Passphrases | undefined;
   readonly warn: (message: string) => void;
   /** How far a repair has come that the first change waits for. */
   readonly progress?: ((part: number) => void) | undefined;
@@ -63,6 +66,8 @@ export interface ImagePlan {
   /** What its threads share, where it is written by several. */
   readonly sharing: SharedArrayBuffer | undefined;
   readonly limits: Limits;
+  /** The key of an encrypted image. The main thread's image wipes it when it closes. */
+  readonly key?: SharedArrayBuffer | undefined;
   readonly images: Readonly<Record<string, ImagePlan>>;
   readonly storages: Readonly<Record<string, OpenFile>>;
 }
@@ -110,11 +115,17 @@ export function reopenImage(plan: ImagePlan, formats: readonly Format[]): Image 
     limits: plan.limits,
     sharing,
     randomBytes,
+    key: () => lent(plan.key),
     openStorage: (reference) => fileStorage(planned(plan.storages, reference)),
     openImage: (reference) => reopenImage(planned(plan.images, reference), formats),
   });
   if (plan.snapshot !== undefined) return image.openSnapshot(plan.snapshot);
   return sharing === undefined ? image : new SharedImage(image, sharing);
+}
+
+/** The main thread wipes it. */
+function lent(key: SharedArrayBuffer | undefined): ImageKey | undefined {
+  return key && { bytes: new Uint8Array(key), release: () => {} };
 }
 
 /** Only what is written needs guarding. */
@@ -158,7 +169,7 @@ class Opening {
       const follower = new Follower(this, this.files, this.options, [...above, file], declared !== undefined);
       const context = follower.context(this.limits, sharing);
       const image = format.open(guarded(storage, guessedRaw, formats), context);
-      const { images, storages } = follower;
+      const { images, storages, key } = follower;
       return {
         image: sharing === undefined ? image : new SharedImage(image, sharing),
         file,
@@ -168,6 +179,7 @@ class Opening {
           guessedRaw,
           sharing: sharing?.buffer,
           limits: this.limits,
+          key,
           images,
           storages,
         },
@@ -184,13 +196,14 @@ class Opening {
 class Follower {
   readonly images: Record<string, ImagePlan> = {};
   readonly storages: Record<string, OpenFile> = {};
+  key: SharedArrayBuffer | undefined;
   chain: readonly HostFile[] = [];
   private readonly dates = new Map<string, number>();
 
   constructor(
     private readonly opening: Opening,
     private readonly files: HostFiles,
-    private readonly options: Pick<OpenOptions, 'references' | 'write' | 'below' | 'warn' | 'progress'>,
+    private readonly options: Pick<OpenOptions, 'references' | 'write' | 'below' | 'passphrases' | 'warn' | 'progress'>,
     private readonly path: readonly HostFile[],
     private readonly declared: boolean,
   ) {}
@@ -204,10 +217,20 @@ class Follower {
       standIns: this.options.references === 'unopened',
       warn: this.options.warn,
       progress: this.options.progress,
+      key: (find) => this.findKey(find),
       openStorage: (reference) => this.openStorage(reference),
       openImage: (reference) => this.openImage(reference),
       modified: (reference) => this.dates.get(keyOf(reference)),
     };
+  }
+
+  private findKey(find: KeyFinder): ImageKey | undefined {
+    const { passphrases } = this.options;
+    if (passphrases === undefined) return undefined;
+    const memory = foundKey(this.naming.path, passphrases, find);
+    this.key = memory;
+    const bytes = new Uint8Array(memory);
+    return { bytes, release: () => bytes.fill(0) };
   }
 
   private openStorage(reference: Reference): Storage {

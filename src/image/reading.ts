@@ -120,6 +120,7 @@ export class ReadPath {
   }
 }
 
+/** Nothing where the bytes do not lie there as they are. */
 function placeOf(storage: Storage, offset: number | undefined): { storage?: Storage; offset?: number } {
-  return offset === undefined ? {} : { storage, offset };
+  return offset === undefined || storage.sector !== undefined ? {} : { storage, offset };
 }

@@ -4,6 +4,9 @@
  */
 import type { Reason } from '../lib/errors.js';
 
+/** What opens every encrypted sample. */
+export const SAMPLE_PASSPHRASE = 'correct horse battery staple';
+
 /** A file of a sample. */
 export interface SampleFile {
   /** As the image names it; for the image itself, any name the format accepts. */

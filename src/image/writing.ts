@@ -1,4 +1,5 @@
 import { roundUp } from '../lib/bits.js';
+import type { Storage } from '../storage/storage.js';
 import type { Health } from './health.js';
 import type { Preallocation } from './image.js';
 import type { Mapping } from './mapping.js';
@@ -37,8 +38,15 @@ export class WritePath {
     readonly health: Health,
   ) {}
 
-  /** The bytes at the start of `from` that could be overwritten in place; changes no table. */
+  /**
+   * The bytes at the start of `from` that could be overwritten in place; changes no table. Where other threads may do
+   * the same at once, that ends before a sector of which only a part is written, if the storage must read it first.
+   */
   overwrite(from: Uint8Array, at: number): number {
+    return this.inPlace(from, at, true);
+  }
+
+  private inPlace(from: Uint8Array, at: number, shared: boolean): number {
     this.health.assertSound();
     if (!this.writer.ready) return 0;
     let done = 0;
@@ -54,6 +62,8 @@ export class WritePath {
         if (next.storage !== storage || next.offset !== offset + run) break;
         run += next.length;
       }
+      if (shared) run = wholeSectors(storage, at + done, run);
+      if (run === 0) break;
       this.writer.guard(storage, offset, run);
       storage.write(run === from.length ? from : from.subarray(done, done + run), offset);
       done += run;
@@ -65,7 +75,7 @@ export class WritePath {
     this.prepare();
     for (let done = 0; ; ) {
       const rest = done === 0 ? from : from.subarray(done);
-      done += this.overwrite(rest, at + done);
+      done += this.inPlace(rest, at + done, false);
       if (done >= from.length) return;
       done += this.place(from.subarray(done, done + MAX_PLACEMENT), at + done);
     }
@@ -133,7 +143,8 @@ export class WritePath {
     const data = from.subarray(0, Math.min(from.length, placement.length - head));
     // Where the guest reads zeros now and the host reads zeros too, no crash can show anything but old or new bytes.
     // Everywhere else, replaced bytes included, a table that points here too early would show neither.
-    const harmless = placement.fresh && this.disk.readsAsZeros(placement.start, placement.length);
+    const asItIs = placement.storage.sector === undefined;
+    const harmless = asItIs && placement.fresh && this.disk.readsAsZeros(placement.start, placement.length);
     try {
       if (harmless) placement.storage.write(data, placement.offset + head);
       else placement.storage.write(this.withOldContent(placement, data, head), placement.offset);
@@ -156,4 +167,9 @@ export class WritePath {
     if (tail < length) this.disk.read(whole.subarray(tail), start + tail);
     return whole;
   }
+}
+
+/** How much of a run can be written without reading parts of sectors: none where it begins inside one. */
+function wholeSectors({ sector = 1 }: Storage, at: number, length: number): number {
+  return at % sector === 0 ? length - (length % sector) : 0;
 }

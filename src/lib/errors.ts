@@ -5,6 +5,7 @@
  * - `unsupported`: valid, but not something imgfs can read (yet). `limit`: larger than a documented limit.
  * - `refused`: policy says no (an outside reference, an ambiguous probe). `locked`: another process uses it.
  * - `missing`, `exists`, `permission`, `read-only`, `no-space`, `io`: what the host answered.
+ * - `passphrase`: an encrypted image, and no passphrase or a wrong one.
  * - `busy`: in use by us or through us. `usage`: the command line is wrong. `system`: the machine lacks something.
  */
 export type Reason =
@@ -20,6 +21,7 @@ export type Reason =
   | 'read-only'
   | 'no-space'
   | 'io'
+  | 'passphrase'
   | 'busy'
   | 'usage'
   | 'system';

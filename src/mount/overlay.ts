@@ -107,6 +107,10 @@ function create(fd: number, name: string, size: number, backing: NewBacking): vo
         throw new Error('an overlay is a single file');
       },
       randomBytes,
+      passphrase: () => {
+        throw new Error('an overlay is not encrypted');
+      },
+      processorTime: () => 0,
       now: Math.floor(Date.now() / 1000),
     },
   );

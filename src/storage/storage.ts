@@ -18,6 +18,12 @@ export interface Storage {
   /** How messages call it: a path, or a description of the range. */
   readonly name: string;
   readonly writable: boolean;
+  /**
+   * Set where bytes are stored otherwise than as they are, in sectors of that size (encrypted). A part of a sector is
+   * then written by reading, changing and writing all of it: two threads must not do that to one sector at once. Holes
+   * and space never written do not read as zeros.
+   */
+  readonly sector?: number;
   /** Current length in bytes. */
   size(): number;
   /**

@@ -7,6 +7,7 @@ import type { QemuJudge, SampleFile } from '../../src/image/samples.js';
 import type { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
 import { readAll } from '../support/images.js';
+import { sampleKey } from '../support/samples.js';
 import type { Found } from './timeline.js';
 import type { PastDisk } from './world.js';
 
@@ -65,6 +66,7 @@ export class Rig {
     return {
       writable,
       limits: LIMITS,
+      key: sampleKey,
       openStorage: (reference) => find(reference)[1],
       openImage: (reference) => {
         const [file, storage] = find(reference);

@@ -1,6 +1,7 @@
 /** Making images in memory, by a format's own `creation`. */
 import { type CreateContext, type CreateOptions, type OptionValue, OptionValues } from '../../src/image/creation.js';
 import type { ImageFormat, OpenContext } from '../../src/image/format.js';
+import { SAMPLE_PASSPHRASE } from '../../src/image/samples.js';
 import { ImgfsError } from '../../src/lib/errors.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
@@ -45,6 +46,8 @@ export function memoryContext(fileName: string, others: Map<string, MemoryStorag
       return storage;
     },
     randomBytes: (count) => random.bytes(count),
+    passphrase: () => Buffer.from(SAMPLE_PASSPHRASE),
+    processorTime: () => 0,
     now: 1_700_000_000,
   };
 }

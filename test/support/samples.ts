@@ -1,8 +1,9 @@
 /** What each format offers to the suites that run over all of them, found by the name of the format. */
 import { formats } from '../../src/formats/index.js';
 import type { ImageFormat, OpenContext, Reference } from '../../src/image/format.js';
+import { foundKey, type ImageKey, type KeyFinder } from '../../src/image/keys.js';
 import { DEFAULT_LIMITS, type Limits } from '../../src/image/limits.js';
-import type { FieldPlace, FormatSamples, SampleFile } from '../../src/image/samples.js';
+import { type FieldPlace, type FormatSamples, SAMPLE_PASSPHRASE, type SampleFile } from '../../src/image/samples.js';
 import { ImgfsError } from '../../src/lib/errors.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 
@@ -23,6 +24,12 @@ export function samplesOf(format: string): FormatSamples {
   return samples;
 }
 
+/** Every encrypted sample has the same passphrase. */
+export function sampleKey(find: KeyFinder): ImageKey {
+  const bytes = new Uint8Array(foundKey('sample', { of: () => Buffer.from(SAMPLE_PASSPHRASE) }, find));
+  return { bytes, release: () => bytes.fill(0) };
+}
+
 /** A read-only context in which an image finds the files beside it, and no others. */
 export function sampleContext(beside: readonly SampleFile[] = [], limits: Partial<Limits> = {}): OpenContext {
   const find = ({ name }: Reference): readonly [SampleFile, MemoryStorage] => {
@@ -33,6 +40,7 @@ export function sampleContext(beside: readonly SampleFile[] = [], limits: Partia
   };
   const context: OpenContext = {
     writable: false,
+    key: sampleKey,
     limits: { ...DEFAULT_LIMITS, ...limits },
     openStorage: (reference) => find(reference)[1],
     openImage: (reference) => {

@@ -9,6 +9,7 @@ import { formatNamed } from '../../src/image/probe.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
 import { closedContext } from './images.js';
+import { sampleKey } from './samples.js';
 
 /** What an image names, by name: images to read from, and storages to write to. */
 export interface Named {
@@ -21,6 +22,7 @@ export function writableContext(named: Named = {}, more: Partial<OpenContext> = 
   const context: OpenContext = {
     ...closedContext(),
     standIns: false,
+    key: sampleKey,
     writable: true,
     openStorage: ({ name }) => {
       const storage = named.storages?.[name];

@@ -24,6 +24,11 @@ export function ownWords(bytes: Uint8Array): Int32Array {
   return words;
 }
 
+/** `into ^= other`, for what is short or stands anywhere. */
+export function xorBytes(into: Uint8Array, other: Uint8Array): void {
+  for (let i = 0; i < into.length; i++) into[i]! ^= other[i]!;
+}
+
 /** `into[i] = a[i] ^ b[i]` for the first `count` words. The arrays may be the same. */
 export function xor(into: Int32Array, a: Int32Array, b: Int32Array, count: number): void {
   for (let i = 0; i < count; i++) into[i] = a[i]! ^ b[i]!;

@@ -25,7 +25,6 @@ export const recognised: readonly KnownFormat[] = [
   known('dmg', 'an Apple disk image', ['.dmg'], magic.DMG_TRAILER),
   known('cloop', 'a compressed loop image', ['.cloop'], magic.CLOOP),
   known('bochs', 'a Bochs disk', ['.bochs'], magic.BOCHS),
-  known('luks', 'an encrypted LUKS container', ['.luks'], magic.LUKS),
   known('asif', 'an Apple sparse image', ['.asif'], magic.ASIF),
   known('ewf', 'an Expert Witness image', ['.e01'], magic.EWF),
   known('ova', 'an appliance archive (or another tar file)', ['.ova', '.tar'], magic.TAR),
