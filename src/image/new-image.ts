@@ -18,7 +18,7 @@ export interface NewImage {
   readonly backing: WantedBacking | undefined;
   readonly values: OptionValues;
   /** Of an encrypted image. Throws `passphrase` where there is none. */
-  readonly passphrase: () => Uint8Array;
+  readonly passphrase?: () => Uint8Array;
   /** What the backing image may name in turn. */
   readonly references: GatePolicy;
   readonly formats: readonly Format[];
@@ -60,7 +60,11 @@ export function createImage(wanted: NewImage): number {
   }
 }
 
-function write({ format, passphrase }: NewImage, files: NewFiles, options: CreateOptions): void {
+function write(
+  { path, format, passphrase = () => unsaid(path) }: NewImage,
+  files: NewFiles,
+  options: CreateOptions,
+): void {
   if (format.creation === undefined) throw new Error(`${format.name} images cannot be made`);
   try {
     format.creation.create(files.storage, options, {
@@ -76,6 +80,10 @@ function write({ format, passphrase }: NewImage, files: NewFiles, options: Creat
     throw error;
   }
   files.appear();
+}
+
+function unsaid(path: string): never {
+  throw new ImgfsError('passphrase', `${path} shall be encrypted, and no passphrase was given`);
 }
 
 function processorTime(): number {
