@@ -8,7 +8,7 @@ import { type Findings, GrainCensus } from './census.js';
 import { readDisk } from './disk.js';
 import { openExtents } from './extents.js';
 import { newlinesChanged, SECTOR } from './layout.js';
-import { mend } from './repair.js';
+import { markClean, mend } from './repair.js';
 import { SparseExtent } from './sparse.js';
 import { DiskTables } from './tables.js';
 
@@ -24,7 +24,11 @@ export function check(storage: Storage, context: OpenContext, options: CheckOpti
   withExtents(storage, context, (extents) => {
     for (const extent of extents) mend(extent, options);
   });
-  return report(before, inspect(storage, context, { ...options, tell: () => {} }));
+  const after = inspect(storage, context, { ...options, tell: () => {} });
+  if (options.repair === 'all' && after.corruptions + after.checkErrors === 0) {
+    withExtents(storage, context, (extents) => extents.forEach(markClean));
+  }
+  return report(before, after);
 }
 
 function inspect(storage: Storage, context: OpenContext, options: CheckOptions): Findings {

@@ -91,7 +91,7 @@ export function decodeHosted(bytes: Buffer, name: string): HostedFields {
     redundantAt: redundant ? u64(48, 'redundant grain directory offset') : 0,
     directoryAt: atEnd ? 'at-end' : u64(56, 'grain directory offset'),
     overhead: u64(64, 'overhead'),
-    unclean: bytes.readUInt8(72) !== 0,
+    unclean: bytes.readUInt8(CLEAN_AT.hosted) !== 0,
     compression: bytes.readUInt16LE(77),
   };
 }
@@ -125,7 +125,7 @@ export function encodeHosted(fields: HostedFields): Buffer {
   if (fields.directoryAt === 'at-end') bytes.fill(0xff, 56, 64);
   else writeU64LE(bytes, fields.directoryAt, 56);
   writeU64LE(bytes, fields.overhead, 64);
-  bytes.writeUInt8(fields.unclean ? 1 : 0, 72);
+  bytes.writeUInt8(fields.unclean ? 1 : 0, CLEAN_AT.hosted);
   bytes.set(NEWLINES, NEWLINES_AT);
   bytes.writeUInt16LE(fields.compression, 77);
   return bytes;
@@ -141,8 +141,8 @@ export function putHostedSize(
   writeU64LE(bytes, fields.directoryAt, 56);
 }
 
-/** The byte of a hosted header that is 0 where its last writer finished. */
-export const CLEAN_AT = 72;
+/** The byte of a header that is 0 where its last writer finished. */
+export const CLEAN_AT = { hosted: 72, cowd: 1648 } as const;
 
 /** The header of an ESX Server sparse extent. */
 export interface CowdFields {
@@ -159,7 +159,6 @@ export interface CowdFields {
 }
 
 const COWD_FLAGS = 8;
-const COWD_UNCLEAN_AT = 1648;
 /** Where `freeSector` stands. */
 export const COWD_FREE_AT = 28;
 
@@ -172,7 +171,7 @@ export function decodeCowd(bytes: Buffer): CowdFields {
     directoryAt: bytes.readUInt32LE(20),
     directoryEntries: bytes.readUInt32LE(24),
     freeSector: bytes.readUInt32LE(COWD_FREE_AT),
-    unclean: bytes.readUInt8(COWD_UNCLEAN_AT) !== 0,
+    unclean: bytes.readUInt8(CLEAN_AT.cowd) !== 0,
   };
 }
 
@@ -187,7 +186,7 @@ export function encodeCowd(fields: CowdFields): Buffer {
   bytes.writeUInt32LE(fields.directoryAt, 20);
   bytes.writeUInt32LE(fields.directoryEntries, 24);
   bytes.writeUInt32LE(fields.freeSector, COWD_FREE_AT);
-  bytes.writeUInt8(fields.unclean ? 1 : 0, COWD_UNCLEAN_AT);
+  bytes.writeUInt8(fields.unclean ? 1 : 0, CLEAN_AT.cowd);
   return bytes;
 }
 

@@ -28,7 +28,6 @@ export function mend(extent: SparseExtent, { repair, tell }: Pick<CheckOptions, 
   if (repair === 'leaks') return;
   if (shape.damaged) newDirectory(extent, known);
   else for (const [n, one] of known.entries()) if (one?.damaged === true) newCopy(extent, n, one);
-  markClean(extent);
 }
 
 /** The table, none, or `lost` where it cannot be had. */
@@ -94,9 +93,10 @@ function newDirectory(extent: SparseExtent, found: readonly (GrainTable | undefi
   storage.flush();
 }
 
-/** With all copies right, what an unfinished writer left is nothing to fear. */
-function markClean({ storage }: SparseExtent): void {
-  storage.write(Buffer.alloc(1), CLEAN_AT);
+/** Nothing is wrong: what an unfinished writer left is nothing to fear. */
+export function markClean({ storage, shape }: SparseExtent): void {
+  if (!shape.unclean || shape.kind === 'sesparse' || !storage.writable) return;
+  storage.write(Buffer.alloc(1), CLEAN_AT[shape.kind]);
   storage.flush();
 }
 

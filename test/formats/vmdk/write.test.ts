@@ -135,6 +135,20 @@ describe('vmdk: what a write leaves', () => {
     }
   });
 
+  it('a repair calls clean what its writer left open, where nothing is wrong with it', () => {
+    for (const kind of ['hosted', 'cowd'] as const) {
+      const storage = MemoryStorage.from(built({ kind, unclean: true }).image);
+      expect(failure(() => open(storage))?.reason).to.equal('corrupt');
+      checked(storage, 'all');
+      open(storage).close();
+    }
+    const { image: bytes, tablesAt } = built({ unclean: true });
+    bytes.writeUInt32LE(24, tablesAt.get(0) ?? 0);
+    const storage = MemoryStorage.from(bytes);
+    checked(storage, 'all');
+    expect(failure(() => open(storage))?.reason).to.equal('corrupt');
+  });
+
   it('check sees what lies past the end, on tables, on each other, and what a transfer as text left', () => {
     const damages: readonly (readonly [(built: BuiltExtent) => void, RegExp])[] = [
       [({ image, tablesAt }) => image.writeUInt32LE(9_000_000, tablesAt.get(0) ?? 0), /past the end/],
