@@ -99,7 +99,7 @@ export function parseDescriptor(bytes: Buffer, name: string): Descriptor {
   const cid = values.get('cid');
   return {
     createType: createTypeOf(values.get('createtype')?.text, name),
-    cid: cidOf(values, 'cid', name) ?? NO_PARENT,
+    cid: cidOf(values, 'cid', name),
     parentCid: parentCid === NO_PARENT ? undefined : parentCid,
     parentName: hint === undefined ? undefined : decode(hint),
     extents,
@@ -165,10 +165,9 @@ function isDevice(name: string, kind: string): ImgfsError {
   });
 }
 
-/** A CID is up to eight hexadecimal digits. */
-function cidOf(values: ReadonlyMap<string, Line>, key: string, name: string): number | undefined {
-  const text = values.get(key)?.text;
-  if (text === undefined) return undefined;
+/** A CID is up to eight hexadecimal digits. Every text has its own and its parent's. */
+function cidOf(values: ReadonlyMap<string, Line>, key: string, name: string): number {
+  const text = values.get(key)?.text ?? '';
   if (!/^[0-9a-f]{1,8}$/i.test(text)) throw new ImgfsError('unsupported', `${name}: "${text}" is no content id`);
   return Number.parseInt(text, 16);
 }

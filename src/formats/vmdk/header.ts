@@ -78,9 +78,9 @@ export function readShape(storage: Storage, limits: Limits): SparseShape {
   if (shape.size > limits.virtualSize) {
     throw new ImgfsError('limit', `${storage.name}: ${shape.size} guest bytes, the limit is ${limits.virtualSize}`);
   }
-  if (shape.compressed && shape.grainSize > limits.unpackedBytes) {
+  if (shape.compressed && shape.grainSize > MAX_PACKED_GRAIN) {
     throw new ImgfsError('limit', `${storage.name}: compressed grains of ${shape.grainSize} bytes`, {
-      hint: `the limit is ${limits.unpackedBytes}`,
+      hint: `the limit is ${MAX_PACKED_GRAIN}`,
     });
   }
   return { ...shape, ...directories(storage, shape, limits) };
@@ -227,6 +227,9 @@ function seSparse(storage: Storage, bytes: Buffer, limits: Limits): SparseShape 
     root: true,
   };
 }
+
+/** A read unpacks whole grains. VMware's are 64 KiB. */
+const MAX_PACKED_GRAIN = 1024 * 1024;
 
 /** VMware's are 32 KiB. */
 const MAX_SESPARSE_TABLE = 1024 * 1024;

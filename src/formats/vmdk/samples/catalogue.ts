@@ -188,7 +188,9 @@ function foreign(): GoodSample {
   const disk = pattern(1024, 9);
   const name = Buffer.from([131, 116, 131, 137, 131, 98, 131, 103]);
   const text = Buffer.concat([
-    Buffer.from('# Disk DescriptorFile\nversion=1\nencoding="Shift_JIS"\nCID=1\ncreateType="vmfs"\nRW 2 VMFS "'),
+    Buffer.from(
+      '# Disk DescriptorFile\nversion=1\nencoding="Shift_JIS"\nCID=1\nparentCID=ffffffff\ncreateType="vmfs"\nRW 2 VMFS "',
+    ),
     name,
     Buffer.from('.vmdk"\n'),
   ]);

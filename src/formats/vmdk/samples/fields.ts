@@ -48,17 +48,21 @@ const SESPARSE: readonly Shape[] = [
 
 const TEXT = textOf('monolithicSparse', ['RW 128 SPARSE "disk.vmdk"']);
 const STREAM = textOf('streamOptimized', ['RW 128 SPARSE "disk.vmdk"']);
+const COPIES = 'it does not use the second copy of the tables';
 const PARTS = 'it opens such extents through a descriptor only';
 const NOTHING = { start: 0, length: 0 } as const;
 
 /** One specimen for each way in which the format's structures differ. All are small. */
 export function specimens(): Specimen[] {
+  const one = { size: 65_536, text: TEXT, redundant: false };
+  const packed = { ...one, text: STREAM, version: 3, compressed: 'markers' } as const;
   return [
-    specimen('hosted', HOSTED, { size: 65_536, text: TEXT, shuffle: 3 }),
-    specimen('zeroed grains', HOSTED, { size: 65_536, text: TEXT, version: 2, zeroGrains: true, grainSectors: 4 }),
-    specimen('small grains', HOSTED, { size: 163_840, text: TEXT, grainSectors: 1, entriesPerTable: 128 }),
-    specimen('stream', HOSTED, { size: 65_536, text: STREAM, version: 3, compressed: 'markers', footer: true }),
-    specimen('compressed', HOSTED, { size: 65_536, text: STREAM, version: 3, compressed: 'markers' }),
+    { ...specimen('two copies', HOSTED, { ...one, redundant: true, shuffle: 3 }), notForQemu: COPIES },
+    specimen('one copy', HOSTED, { ...one, shuffle: 3 }),
+    specimen('zeroed grains', HOSTED, { ...one, version: 2, zeroGrains: true, grainSectors: 4 }),
+    specimen('small grains', HOSTED, { ...one, size: 163_840, grainSectors: 1, entriesPerTable: 128 }),
+    specimen('stream', HOSTED, { ...packed, footer: true }),
+    specimen('compressed', HOSTED, packed),
     { ...specimen('COWD', COWD, { size: 65_536, kind: 'cowd', grainSectors: 1, shuffle: 5 }), notForQemu: PARTS },
     { ...specimen('seSparse', SESPARSE, { size: 65_536, kind: 'sesparse', shuffle: 7 }), notForQemu: PARTS },
   ];
@@ -73,9 +77,13 @@ function specimen(name: string, header: readonly Shape[], options: SparseOptions
     ...(options.footer === true ? placed('footer.', built.image.length - 2 * SECTOR, header) : []),
     ...(options.footer === true ? markers(built) : []),
     ...placed('directory.', built.directoryAt, [['[0]', 0, entryBytes]]),
-    ...(built.redundantAt === 0 ? [] : placed('redundant.', built.redundantAt, [['[0]', 0, entryBytes]], NOTHING)),
+    ...(built.redundantAt === 0 || options.redundant === false
+      ? []
+      : placed('redundant.', built.redundantAt, [['[0]', 0, entryBytes]], NOTHING)),
     ...entries('table', built.tablesAt.get(0) ?? 0, entryBytes, extent.grainSize, true),
-    ...(built.copiesAt.has(0) ? entries('copy', built.copiesAt.get(0) ?? 0, entryBytes, extent.grainSize, false) : []),
+    ...(built.copiesAt.has(0) && options.redundant !== false
+      ? entries('copy', built.copiesAt.get(0) ?? 0, entryBytes, extent.grainSize, false)
+      : []),
     ...(options.compressed === undefined ? [] : grainMarkers(built, extent.grainSize)),
   ];
   return { name, image: built.image, disk: extent.plain(), fields };
