@@ -1,6 +1,7 @@
 /** Whether a format's structures are sound: its own check, and an independent one where there is one. */
 import type { MemoryStorage } from '../../src/storage/memory.js';
 import { auditQcow2 } from './audit.js';
+import { auditVdi } from './audit-vdi.js';
 import type { Rig } from './rig.js';
 
 export interface Structure {
@@ -23,6 +24,7 @@ const audits: ReadonlyMap<string, StructureCheck> = new Map<string, StructureChe
       return { corruptions, leakedBytes: leaks * clusterSize };
     },
   ],
+  ['vdi', (_rig, [image]) => (image === undefined ? SOUND : auditVdi(image))],
 ]);
 
 /** The check for a rig: both that there are, which must agree. Formats without structures of their own have none. */
