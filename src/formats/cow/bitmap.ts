@@ -26,6 +26,15 @@ export class Bitmap {
     return bitRun(bytes, first, Math.min(bytes.length * 8, first + most));
   }
 
+  /** As `run`, for who looks at whole disks: where the host file has a hole, no sector lies in the image. */
+  longRun(sector: number, most: number): { readonly set: boolean; readonly count: number } {
+    const { set, count } = this.run(sector, most);
+    const next = (sector + count) / 8;
+    if (set || count === most || next % PIECE_BYTES !== 0) return { set, count };
+    const { data, length } = this.table.storage.extent(this.table.at + next);
+    return { set, count: data ? count : Math.min(most, count + length * 8) };
+  }
+
   /** Says of `count` sectors that they lie in the image. Throws what a table that cannot be written throws. */
   set(first: number, count: number): void {
     const end = first + count;

@@ -17,7 +17,7 @@ export function check(storage: Storage, context: OpenContext, options: CheckOpti
     });
   }
   const header = readHeader(storage, context.limits);
-  const found = count(storage, header, new Bitmap(storage, header, context, new Health(undefined)), options);
+  const found = count(header, new Bitmap(storage, header, context, new Health(undefined)), options);
   const { sectors, sectorSize, dataAt, bitmapAt, bitmapBytes } = header;
   return {
     corruptions: found.behind,
@@ -39,15 +39,12 @@ interface Found {
   end: number;
 }
 
-function count(storage: Storage, header: Header, bitmap: Bitmap, { tell, progress }: CheckOptions): Found {
-  const { sectors, bitmapAt, bitmapBytes } = header;
+function count(header: Header, bitmap: Bitmap, { tell, progress }: CheckOptions): Found {
+  const { sectors, bitmapBytes } = header;
   const found: Found = { allocated: 0, fragmented: 0, behind: 0, end: 0 };
   for (let sector = 0; sector < bitmapBytes * 8; ) {
     progress?.(sector / (bitmapBytes * 8));
-    // The bitmap of a huge and almost empty disk is a hole of the host file.
-    const { data, length } = storage.extent(bitmapAt + Math.floor(sector / 8));
-    const hole = data ? 0 : (Math.floor(sector / 8) + length) * 8 - sector;
-    const { set, count } = hole > 0 ? { set: false, count: hole } : bitmap.run(sector, bitmapBytes * 8 - sector);
+    const { set, count } = bitmap.longRun(sector, bitmapBytes * 8 - sector);
     const inside = Math.max(0, Math.min(sectors, sector + count) - sector);
     if (set && inside > 0) {
       if (found.end !== 0 && found.end !== sector) found.fragmented++;

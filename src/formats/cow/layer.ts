@@ -21,13 +21,11 @@ export class CowLayer implements Layer {
   }
 
   map(at: number, length: number): Mapping {
-    const { blockSize, storage } = this;
-    const sector = Math.floor(at / blockSize);
-    const within = at - sector * blockSize;
-    const { set, count } = this.bitmap.run(sector, Math.ceil((within + length) / blockSize));
-    const run = Math.min(length, count * blockSize - within);
-    if (!set) return { kind: 'hole', length: run };
-    return { kind: 'data', length: run, storage, offset: this.header.dataAt + at, ours: true };
+    return this.mapped(at, length, 'run');
+  }
+
+  mapInDetail(at: number, length: number): Mapping {
+    return this.mapped(at, length, 'longRun');
   }
 
   hostBytes(): number {
@@ -37,6 +35,16 @@ export class CowLayer implements Layer {
   close(): void {
     this.bitmap.clear();
     this.storage.close();
+  }
+
+  private mapped(at: number, length: number, run: 'run' | 'longRun'): Mapping {
+    const { blockSize, storage } = this;
+    const sector = Math.floor(at / blockSize);
+    const within = at - sector * blockSize;
+    const { set, count } = this.bitmap[run](sector, Math.ceil((within + length) / blockSize));
+    const covered = Math.min(length, count * blockSize - within);
+    if (!set) return { kind: 'hole', length: covered };
+    return { kind: 'data', length: covered, storage, offset: this.header.dataAt + at, ours: true };
   }
 }
 

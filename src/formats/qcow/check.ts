@@ -158,8 +158,10 @@ class Inspection {
     this.end = Math.max(this.end, at + bytes);
   }
 
-  /** Whole clusters that nothing lies in. */
+  /** Whole clusters that nothing lies in. Behind L1, QEMU fills up sectors as long as its own; whoever is there stays. */
   private unused(clusterSize: number): void {
+    const { at, bytes } = this.volume.l1;
+    this.mark(at, roundUp(bytes, SECTOR));
     let from = 0;
     const gap = (end: number): void => {
       const [first, last] = [Math.ceil((from * SECTOR) / clusterSize), Math.floor(end / clusterSize)];

@@ -106,7 +106,9 @@ describe('cow of QEMU', () => {
       [at + 7 * SECTOR, size - SECTOR - at - 7 * SECTOR, false],
       [size - SECTOR, SECTOR, true],
     ]);
-    expect(image.extent(0, size).length).to.equal(at);
+    // A map passes holes of the bitmap at once; a read asks for no more than it needs.
+    const rest = at + 7 * SECTOR;
+    expect(image.extent(rest, size - rest).length).to.be.greaterThan(128 * MIB);
   });
 
   it('writes new sectors as data, a barrier where something is replaced, and bits', () => {

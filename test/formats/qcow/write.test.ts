@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { qcow } from '../../../src/formats/qcow/index.js';
 import { SampleImage } from '../../../src/formats/qcow/sample-image.js';
+import { raw } from '../../../src/formats/raw/index.js';
 import type { CheckReport } from '../../../src/image/check.js';
 import type { Image } from '../../../src/image/image.js';
 import { SharedImage } from '../../../src/image/shared-image.js';
@@ -42,6 +43,17 @@ describe('qcow, written', () => {
     image.close();
     // Header and L1, a table, three clusters.
     expect(storage.size()).to.equal(CLUSTER * 5);
+    expect(checked(storage).told).to.deep.equal([]);
+  });
+
+  it('has nothing to lose where clusters are smaller than what L1 is filled up to', () => {
+    const backing = { name: 'base', format: 'raw', image: undefined, modified: undefined };
+    const { storage } = makeImage(qcow, { size: 8 * MIB, backing });
+    const below = MemoryStorage.from(new Uint8Array(8 * MIB));
+    const openImage = () => raw.open(below, closedContext());
+    const image = qcow.open(storage, { ...closedContext(), writable: true, openImage });
+    image.write(new Uint8Array(5000).fill(1), 700);
+    image.close();
     expect(checked(storage).told).to.deep.equal([]);
   });
 
