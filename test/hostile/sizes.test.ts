@@ -17,7 +17,10 @@ const MEASURE = path.join(path.dirname(fileURLToPath(import.meta.url)), 'measure
 
 /** Opens `file` in a process of its own and reads at the offsets; what it took. */
 function measure(file: string, ...offsets: readonly (number | 'end')[]): Measured {
-  const out = execFileSync(process.execPath, [MEASURE, file, ...offsets.map(String)], { encoding: 'utf8' });
+  const out = execFileSync(process.execPath, [MEASURE, file, ...offsets.map(String)], {
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
   return JSON.parse(out) as Measured;
 }
 

@@ -46,7 +46,7 @@ export function readSnapshots(storage: Storage, header: Header, limits: Limits):
     const entry = readEntry(cursor, header, index, name);
     const id = uniqueId(entry.snapshot.id, index, ids);
     ids.add(id);
-    found.push({ ...entry, snapshot: { ...entry.snapshot, id } });
+    found.push(id === entry.snapshot.id ? entry : { ...entry, snapshot: { ...entry.snapshot, id } });
     if (cursor.at - header.snapshotsAt > maxBytes) {
       throw new ImgfsError('limit', `${name}: the snapshot table is longer than ${maxBytes} bytes`);
     }
@@ -56,25 +56,25 @@ export function readSnapshots(storage: Storage, header: Header, limits: Limits):
 
 function readEntry(cursor: Cursor, header: Header, index: number, name: string): StoredSnapshot {
   const what = `${name}: snapshot ${index + 1}`;
-  const head = Buffer.from(cursor.take(SNAPSHOT_HEADER_BYTES));
-  const fields = decodeSnapshot(head, what);
+  const { at } = cursor;
+  const fields = decodeSnapshot(cursor.take(SNAPSHOT_HEADER_BYTES), what);
   if (fields.extraBytes > MAX.snapshotExtraBytes) {
     throw new ImgfsError('limit', `${what} has ${fields.extraBytes} bytes of extra data`);
   }
-  const extraData = Buffer.from(cursor.take(fields.extraBytes));
-  const extra = decodeSnapshotExtra(extraData, what);
-  const idBytes = Buffer.from(cursor.take(fields.idBytes));
-  const id = idBytes.toString('utf8');
-  const nameBytes = Uint8Array.from(cursor.take(fields.nameBytes));
-  const nameAt = SNAPSHOT_HEADER_BYTES + fields.extraBytes + fields.idBytes;
-  const length = nameAt + nameBytes.length;
-  const padding = Buffer.alloc(roundUp(length, 8) - length);
-  cursor.at += padding.length;
+  const idAt = SNAPSHOT_HEADER_BYTES + fields.extraBytes;
+  const nameAt = idAt + fields.idBytes;
+  const length = nameAt + fields.nameBytes;
+  cursor.at = at;
+  // One piece of memory for each of thousands; the padding of the last may lie past the end of the file.
+  const stored = Buffer.alloc(roundUp(length, 8));
+  stored.set(cursor.take(length));
+  cursor.at = at + stored.length;
+  const extra = decodeSnapshotExtra(stored.subarray(SNAPSHOT_HEADER_BYTES, idAt), what);
   return {
     snapshot: {
-      id,
-      nameBytes,
-      name: Buffer.from(nameBytes).toString('utf8'),
+      id: stored.toString('utf8', idAt, nameAt),
+      nameBytes: stored.subarray(nameAt, length),
+      name: stored.toString('utf8', nameAt, length),
       ...timesOf(fields),
       vmStateSize: extra.vmStateSize ?? fields.vmStateSize,
       diskSize: extra.diskSize ?? header.size,
@@ -83,7 +83,7 @@ function readEntry(cursor: Cursor, header: Header, index: number, name: string):
     l1At: fields.l1At,
     l1Entries: fields.l1Entries,
     end: cursor.at,
-    stored: Buffer.concat([head, extraData, idBytes, nameBytes, padding]),
+    stored,
     nameAt,
     extraBytes: fields.extraBytes,
     sizeStored: extra.diskSize !== undefined,
@@ -113,7 +113,7 @@ class Cursor {
     public at: number,
   ) {}
 
-  /** The next `length` bytes (at most 64 KiB). Throws `truncated`. */
+  /** The next `length` bytes. Throws `truncated`. */
   take(length: number): Buffer {
     if (this.at < this.windowAt || this.at + length > this.windowAt + this.window.length) this.fill(length);
     const from = this.at - this.windowAt;
