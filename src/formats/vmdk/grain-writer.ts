@@ -17,6 +17,8 @@ import type { GrainTable } from './tables.js';
 /** Entries count sectors in 32 bits. */
 const END_OF_REACH = (2 ** 32 - 1) * SECTOR;
 const ZERO = 1;
+/** Tables that are made at once. */
+const MAX_TABLES = 4096;
 /** Bumped when a table gets a place: keys of pieces of tables are never 0. */
 const PLACES_STAMP = 0;
 
@@ -88,7 +90,13 @@ export class GrainWriter {
 
   /** Makes every table exist that maps bytes below `size`: a reader may not expect one to be missing. */
   ownTables(size: number): void {
-    for (let n = 0; n < Math.ceil(size / this.extent.span); n++) this.ownTable(n);
+    const { tables, span } = this.extent;
+    const end = Math.ceil(size / span);
+    for (let n = 0; n < end; ) {
+      const count = Math.min(MAX_TABLES, tables.missing(n, end - n));
+      if (count > 0) this.makeTables(n, count);
+      n += Math.max(1, count);
+    }
   }
 
   /** Fresh space for something else than grains; reads as zeros, durably. */
@@ -185,24 +193,29 @@ export class GrainWriter {
     );
   }
 
-  /** Empty tables are durable before a directory leads there. */
   private makeTable(n: number): GrainTable {
-    const { tables } = this.extent;
-    const { redundant, directory } = tables;
-    const { bytes } = tables.tableAt(0);
-    const at = this.takeFresh(redundant === undefined ? bytes : bytes * 2);
-    if (redundant !== undefined) this.enterTable(redundant, n, at + bytes);
-    this.enterTable(directory, n, at);
-    this.moved();
-    const made = tables.find(n);
+    this.makeTables(n, 1);
+    const made = this.extent.tables.find(n);
     if (made === undefined) throw new Error('a new grain table is missing');
     return made;
   }
 
-  private enterTable(directory: Table, n: number, at: number): void {
-    const entry = Buffer.alloc(ENTRY_BYTES);
-    entry.writeUInt32LE(at / SECTOR);
-    this.extent.tables.caches.directories.write(directory, n * ENTRY_BYTES, entry);
+  /** Empty tables from `n` on, side by side and durable before a directory leads there. */
+  private makeTables(n: number, count: number): void {
+    const { redundant, directory } = this.extent.tables;
+    const bytes = count * this.extent.tables.tableAt(0).bytes;
+    const at = this.takeFresh(redundant === undefined ? bytes : bytes * 2);
+    if (redundant !== undefined) this.enterTables(redundant, n, count, at + bytes);
+    this.enterTables(directory, n, count, at);
+    this.moved();
+  }
+
+  private enterTables(directory: Table, n: number, count: number, at: number): void {
+    const { tables } = this.extent;
+    const step = tables.tableAt(0).bytes;
+    const entries = Buffer.alloc(count * ENTRY_BYTES);
+    for (let i = 0; i < count; i++) entries.writeUInt32LE((at + i * step) / SECTOR, i * ENTRY_BYTES);
+    tables.caches.directories.write(directory, n * ENTRY_BYTES, entries);
   }
 
   /** Both directories are believed for this: what one of them calls a table is not overwritten. */

@@ -334,6 +334,7 @@ export class SampleExtent {
       unclean: options.unclean === true,
       compression: options.compressed === undefined ? 0 : 1,
       ...fields,
+      redundantAt: options.redundant === false ? 0 : fields.redundantAt,
     };
   }
 }
