@@ -1,3 +1,4 @@
+import { pattern } from '../../image/sample-bytes.js';
 import type {
   BrokenSample,
   FieldPlace,
@@ -165,13 +166,4 @@ function sample(name: string, options: Omit<SampleOptions, 'size'>): WritableSam
     return options.backing === undefined ? [image] : [image, below(() => pattern(size, 6))];
   };
   return { name, unit: SECTOR, files, modelUnits: 600, qemu: 'nothing' };
-}
-
-/** Bytes that differ from place to place. */
-function pattern(length: number, salt: number): Uint8Array {
-  let state = salt;
-  return Uint8Array.from({ length }, () => {
-    state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32;
-    return Math.floor(state / 2 ** 24);
-  });
 }

@@ -1,4 +1,5 @@
 import { deflate } from '../../codec/inflate.js';
+import { pattern } from '../../image/sample-bytes.js';
 import type {
   BrokenSample,
   FieldPlace,
@@ -122,15 +123,6 @@ function broken(): BrokenSample[] {
 function put(image: Buffer, { at, bytes }: { readonly at: number; readonly bytes: number }, value: number): void {
   if (bytes === 8) image.set(encodeEntries(value, 1, 0), at);
   else image.writeUIntBE(value, at, bytes);
-}
-
-/** Bytes that differ from place to place and hardly compress. */
-function pattern(length: number, salt: number): Uint8Array {
-  let state = salt;
-  return Uint8Array.from({ length }, () => {
-    state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32;
-    return Math.floor(state / 2 ** 24);
-  });
 }
 
 /** Each with data, compressed clusters and holes; tables so small that there are several of them. */

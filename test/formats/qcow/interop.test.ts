@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { qcow } from '../../../src/formats/qcow/index.js';
-import { extents, type Image } from '../../../src/image/image.js';
+import { expectAsQemu, infoOf, qemuInfo } from '../../support/as-qemu.js';
 import { makeImage } from '../../support/creation.js';
 import { openFile, openToWrite, readAll } from '../../support/images.js';
 import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo } from '../../support/qemu.js';
@@ -31,51 +31,6 @@ function scribbleByQemu(path: string, size: number, random: Random): void {
   qemuIo(path, writes, QCOW);
 }
 
-function infoOf(image: Image): unknown {
-  const { info } = image;
-  return {
-    'virtual-size': image.size,
-    format: info.format,
-    'cluster-size': info.clusterSize,
-    'dirty-flag': info.dirty,
-    ...(info.encrypted ? { encrypted: true } : {}),
-    ...(info.backing === undefined ? {} : { 'backing-filename': info.backing.name }),
-    ...(info.specific === undefined ? {} : { 'format-specific': info.specific }),
-  };
-}
-
-const HOST_KEYS = ['filename', 'actual-size', 'full-backing-filename', 'children'];
-
-function qemuInfo(path: string): unknown {
-  const seen = qemuImgJson('info', '--output=json', path) as Record<string, unknown>;
-  return Object.fromEntries(Object.entries(seen).filter(([key]) => !HOST_KEYS.includes(key)));
-}
-
-/** Our extents in the words of `qemu-img map`. */
-function mapOf(image: Image): unknown {
-  return [...extents(image)].map(({ start, length, depth, present, zero, data, offset }) => ({
-    start,
-    length,
-    depth,
-    present,
-    zero,
-    data,
-    ...(offset === undefined ? {} : { offset }),
-  }));
-}
-
-/** Bytes, map and description are QEMU's, and nothing is wrong with the structure. */
-function compare(path: string): void {
-  const image = openFile(path, 'qcow');
-  try {
-    expect(readAll(image).equals(qemuBytes(path, ...QCOW)), 'bytes').to.equal(true);
-    expect(infoOf(image)).to.deep.equal(qemuInfo(path));
-    expect(mapOf(image)).to.deep.equal(qemuImgJson('map', '--output=json', ...QCOW, path));
-  } finally {
-    image.close();
-  }
-}
-
 describe('qcow as qemu-img makes it', function () {
   this.timeout(30_000);
   needsTool('qemu-img', 'qemu-io');
@@ -86,9 +41,9 @@ describe('qcow as qemu-img makes it', function () {
     it(`${size} bytes`, () => {
       const path = directory.path('image.qcow');
       qemuImg('create', '-q', ...QCOW, path, String(size));
-      compare(path);
+      expectAsQemu(path, 'qcow');
       if (size > MIB) scribbleByQemu(path, size, random);
-      compare(path);
+      expectAsQemu(path, 'qcow');
     });
   }
 
@@ -99,7 +54,7 @@ describe('qcow as qemu-img makes it', function () {
     try {
       qemuImg('convert', '-c', '-f', 'raw', '-O', 'qcow', source, path);
     } catch {}
-    compare(path);
+    expectAsQemu(path, 'qcow');
   });
 
   it('above a backing file whose format nobody tells', () => {
@@ -107,9 +62,9 @@ describe('qcow as qemu-img makes it', function () {
     qemuImg('create', '-q', '-f', 'qcow2', base, '3M');
     qemuIo(base, ['write -P 7 0 1M', 'write -P 8 2M 70000']);
     qemuImg('create', '-q', ...QCOW, '-b', base, '-F', 'qcow2', path, '4M');
-    compare(path);
+    expectAsQemu(path, 'qcow');
     scribbleByQemu(path, 4 * MIB, random);
-    compare(path);
+    expectAsQemu(path, 'qcow');
   });
 
   it('what is below may not name anything further: a guest may have written it', () => {
@@ -176,7 +131,7 @@ describe('qcow written by imgfs and by QEMU in turn', function () {
         scribble([image], disk, 60, random);
         image.close();
         expect(qemuBytes(path, ...QCOW).equals(disk)).to.equal(true);
-        compare(path);
+        expectAsQemu(path, 'qcow');
         scribbleAgain(path, disk, random);
       }
     });
@@ -207,7 +162,7 @@ describe('qcow written by imgfs and by QEMU in turn', function () {
       image.close();
       expect(qemuBytes(path, ...QCOW).equals(disk), `${size} bytes`).to.equal(true);
     }
-    compare(path);
+    expectAsQemu(path, 'qcow');
   });
 });
 

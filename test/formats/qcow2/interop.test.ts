@@ -1,8 +1,9 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { extents, type Image } from '../../../src/image/image.js';
+import { extents } from '../../../src/image/image.js';
+import { expectAsQemu, infoOf, qemuInfo } from '../../support/as-qemu.js';
 import { openFile, readAll } from '../../support/images.js';
-import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo, settle } from '../../support/qemu.js';
+import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo } from '../../support/qemu.js';
 import { scratch } from '../../support/scratch.js';
 import { Random } from '../../support/seed.js';
 
@@ -85,67 +86,6 @@ function createEncrypted(path: string, options: string): void {
   }
 }
 
-interface MapEntry {
-  readonly start: number;
-  readonly length: number;
-  readonly depth: number;
-  readonly present: boolean;
-  readonly zero: boolean;
-  readonly data: boolean;
-  readonly offset?: number;
-}
-
-/** Our extents in the words of `qemu-img map`: it gives no offset for a range that no layer has. */
-function mapOf(image: Image): MapEntry[] {
-  return [...extents(image)].map(({ start, length, depth, present, zero, data, offset }) => ({
-    start,
-    length,
-    depth,
-    present,
-    zero,
-    data,
-    ...(offset === undefined ? {} : { offset }),
-  }));
-}
-
-function qemuMap(path: string): MapEntry[] {
-  return qemuImgJson('map', '--output=json', path) as MapEntry[];
-}
-
-function info(image: Image): unknown {
-  const { info: own } = image;
-  return {
-    'virtual-size': image.size,
-    format: own.format,
-    'cluster-size': own.clusterSize,
-    'dirty-flag': own.dirty,
-    ...(own.encrypted ? { encrypted: true } : {}),
-    ...(own.backing === undefined ? {} : { 'backing-filename': own.backing.name }),
-    ...(own.backing?.format === undefined ? {} : { 'backing-filename-format': own.backing.format }),
-    'format-specific': own.specific,
-  };
-}
-
-const HOST_KEYS = ['filename', 'actual-size', 'full-backing-filename', 'snapshots', 'children'];
-
-function qemuInfo(path: string): unknown {
-  const seen = qemuImgJson('info', '--output=json', path) as Record<string, unknown>;
-  return Object.fromEntries(Object.entries(seen).filter(([key]) => !HOST_KEYS.includes(key)));
-}
-
-function compare(path: string): void {
-  settle(path);
-  const image = openFile(path, 'qcow2');
-  try {
-    expect(readAll(image).equals(qemuBytes(path, '-f', 'qcow2')), 'bytes').to.equal(true);
-    expect(info(image)).to.deep.equal(qemuInfo(path));
-    // qemu-img prints one entry of length 0 for an empty disk; extents tile it with none.
-    if (image.size > 0) expect(mapOf(image)).to.deep.equal(qemuMap(path));
-  } finally {
-    image.close();
-  }
-}
-
 describe('qcow2 as qemu-img makes it', function () {
   this.timeout(30_000);
   needsTool('qemu-img', 'qemu-io');
@@ -156,9 +96,9 @@ describe('qcow2 as qemu-img makes it', function () {
     it(name, () => {
       const path = directory.path('image.qcow2');
       qemuImg('create', '-q', '-f', 'qcow2', '-o', options, path, String(size));
-      compare(path);
+      expectAsQemu(path, 'qcow2');
       scribble(path, size, random, !options.includes('preallocation'));
-      compare(path);
+      expectAsQemu(path, 'qcow2');
       fs.rmSync(path);
     });
   }
@@ -169,9 +109,9 @@ describe('qcow2 as qemu-img makes it', function () {
       const data = directory.path('data.bin');
       const options = `data_file=${data},data_file_raw=${raw}`;
       qemuImg('create', '-q', '-f', 'qcow2', '-o', options, path, String(4 * MIB));
-      compare(path);
+      expectAsQemu(path, 'qcow2');
       scribble(path, 4 * MIB, random, false);
-      compare(path);
+      expectAsQemu(path, 'qcow2');
       fs.rmSync(path);
     });
   }
@@ -183,7 +123,7 @@ describe('qcow2 as qemu-img makes it', function () {
     for (const options of ['compression_type=zlib', 'compression_type=zstd', 'compression_type=zlib,cluster_size=4k']) {
       const path = directory.path('packed.qcow2');
       qemuImg('convert', '-c', '-f', 'raw', '-O', 'qcow2', '-o', options, source, path);
-      compare(path);
+      expectAsQemu(path, 'qcow2');
     }
   });
 
@@ -192,7 +132,7 @@ describe('qcow2 as qemu-img makes it', function () {
     qemuImg('create', '-q', '-f', 'qcow2', path, '4M');
     qemuImg('bitmap', '--add', '-g', '32k', path, 'one');
     qemuImg('bitmap', '--add', '--disable', path, 'two');
-    compare(path);
+    expectAsQemu(path, 'qcow2');
   });
 
   for (const options of ['encrypt.format=aes', LUKS, ESSIV]) {
@@ -200,7 +140,7 @@ describe('qcow2 as qemu-img makes it', function () {
       const path = directory.path('encrypted.qcow2');
       createEncrypted(path, options);
       const image = openFile(path);
-      expect(info(image)).to.deep.equal(qemuInfo(path));
+      expect(infoOf(image)).to.deep.equal(qemuInfo(path));
       expect(() => image.read(new Uint8Array(1), 0)).to.throw(/encrypted with (LUKS|AES)/);
       image.close();
     });
@@ -227,10 +167,10 @@ describe('qcow2 chains as qemu-img makes them', function () {
         qemuImg('create', '-q', '-f', 'qcow2', '-o', options, '-b', bottom, '-F', 'qcow2', middle, String(top));
         scribble(middle, top, random, true);
         qemuImg('create', '-q', '-f', 'qcow2', '-b', middle, '-F', 'qcow2', upper, String(4 * MIB));
-        compare(upper);
+        expectAsQemu(upper, 'qcow2');
         scribble(upper, 4 * MIB, random, false);
-        compare(middle);
-        compare(upper);
+        expectAsQemu(middle, 'qcow2');
+        expectAsQemu(upper, 'qcow2');
       });
     }
   }
@@ -277,7 +217,7 @@ describe('qcow2 snapshots as qemu-img makes them', function () {
         snapshot.close();
       }
       image.close();
-      compare(path);
+      expectAsQemu(path, 'qcow2');
     });
   }
 

@@ -1,5 +1,6 @@
 /** Ready-made images for suites that run over every format: good ones with what they must read as, and broken ones. */
 
+import { pattern } from '../../../image/sample-bytes.js';
 import type { BrokenSample, GoodSample } from '../../../image/samples.js';
 import { asBuffer } from '../../../lib/bits.js';
 import type { Reason } from '../../../lib/errors.js';
@@ -56,17 +57,6 @@ function goodSample(name: string, options: Omit<SampleOptions, 'size'>): GoodSam
       vmState: index === 0 && options.version !== 2 ? vmState : none,
     })),
   };
-}
-
-/** Bytes that differ from place to place and compress badly enough to be worth storing. */
-function pattern(length: number, salt: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  let state = salt;
-  for (let i = 0; i < length; i++) {
-    state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32;
-    bytes[i] = Math.floor(state / 2 ** 24);
-  }
-  return bytes;
 }
 
 /** Header fields a damaged image gets wrong values in: byte offset and width. */
