@@ -3,6 +3,9 @@ import { overwriteStatus } from './output.js';
 /** In milliseconds: what takes less needs no progress; and how often it is told. */
 const TIMES = { patience: 1000, every: 200 };
 
+/** For whoever asked to see it. */
+export const AT_ONCE: typeof TIMES = { ...TIMES, patience: 0 };
+
 /** One line on a terminal that says how far something is, and is gone at the end. Nothing where there is none. */
 export class ProgressLine {
   private next: number;

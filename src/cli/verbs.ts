@@ -9,6 +9,11 @@ export const verbs: readonly VerbEntry[] = [
     summary: 'tell whether an image is sound, and mend it',
     load: async () => (await import('./check.js')).verb,
   },
+  {
+    name: 'compare',
+    summary: 'tell whether two disks have the same content',
+    load: async () => (await import('./compare.js')).verb,
+  },
   { name: 'create', summary: 'make an empty image', load: async () => (await import('./create.js')).verb },
   {
     name: 'resize',

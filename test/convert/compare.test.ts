@@ -1,0 +1,149 @@
+import { expect } from 'chai';
+import { type ComparedDisk, compareDisks, type Difference, SECTOR } from '../../src/convert/compare.js';
+import type { Extent } from '../../src/image/image.js';
+import { Random, SEED } from '../support/seed.js';
+
+const TIB = 2 ** 40;
+const BLOCK = 2 * 2 ** 20;
+
+/** A run of a made disk: what it says of itself, and the byte it is full of. */
+interface Run {
+  readonly length: number;
+  readonly zero: boolean;
+  readonly data: boolean;
+  readonly byte: number;
+}
+
+const hole = (length: number): Run => ({ length, zero: true, data: false, byte: 0 });
+const data = (length: number, byte: number): Run => ({ length, zero: false, data: true, byte });
+
+/** A disk made of runs that notes what is read of it, and lets nobody read what it said to be zeros. */
+class MadeDisk implements ComparedDisk {
+  readonly size: number;
+  readonly reads: (readonly [at: number, length: number])[] = [];
+  private readonly extents: readonly (Extent & { readonly byte: number })[];
+
+  constructor(runs: readonly Run[]) {
+    let start = 0;
+    this.extents = runs.map((run) => {
+      const extent = { ...run, start, depth: 0, present: run.data, compressed: false };
+      start += run.length;
+      return extent;
+    });
+    this.size = start;
+  }
+
+  extent(at: number, length: number): Extent {
+    const { start, length: run, ...rest } = this.holding(at);
+    return { ...rest, start: at, length: Math.min(start + run - at, length) };
+  }
+
+  read(into: Uint8Array, at: number): void {
+    this.reads.push([at, into.length]);
+    for (let done = 0; done < into.length; ) {
+      const { start, length, byte } = this.holding(at + done);
+      const end = Math.min(into.length, start + length - at);
+      into.fill(byte, done, end);
+      done = end;
+    }
+  }
+
+  private holding(at: number): Extent & { readonly byte: number } {
+    const found = this.extents.find(({ start, length }) => at >= start && at < start + length);
+    if (found === undefined) throw new RangeError(`${at} is outside the disk`);
+    return found;
+  }
+}
+
+function compare(a: ComparedDisk, b: ComparedDisk, strict = false): Difference | undefined {
+  return compareDisks(a, b, { strict, progress: () => {} });
+}
+
+describe('comparing disks', () => {
+  it('reads nothing that both know to be zeros: 5 TiB at once', () => {
+    const a = new MadeDisk([hole(TIB), data(4096, 7), hole(4 * TIB)]);
+    const b = new MadeDisk([hole(TIB - 512), data(4608, 0), hole(4 * TIB)]);
+    const c = new MadeDisk([hole(TIB), data(4096, 7), hole(TIB)]);
+    expect(compare(a, b)).to.deep.equal({ kind: 'content', offset: TIB });
+    expect(compare(a, c)).to.equal(undefined);
+    expect(compare(new MadeDisk([hole(5 * TIB)]), new MadeDisk([hole(TIB)]))).to.equal(undefined);
+    expect(a.reads).to.deep.equal([
+      [TIB - 512, 512],
+      [TIB, 4096],
+      [TIB, 4096],
+    ]);
+    expect(c.reads).to.deep.equal([[TIB, 4096]]);
+  });
+
+  it('reads in large pieces, aligned, across extents of any length', () => {
+    const pieces = Array.from({ length: 100 }, () => data(65_536, 3));
+    const a = new MadeDisk([hole(1000), ...pieces]);
+    const b = new MadeDisk([hole(1000), data(6_553_600, 3)]);
+    expect(compare(a, b)).to.equal(undefined);
+    const end = 6_554_600;
+    const expected = [
+      [1000, BLOCK - 1000],
+      [BLOCK, BLOCK],
+      [2 * BLOCK, BLOCK],
+      [3 * BLOCK, end - 3 * BLOCK],
+    ];
+    expect(a.reads).to.deep.equal(expected);
+    expect(b.reads).to.deep.equal(expected);
+  });
+
+  it('tells how far it is, up to the end of the longer one', () => {
+    const parts: number[] = [];
+    const [a, b] = [new MadeDisk([data(4 * BLOCK, 1)]), new MadeDisk([data(4 * BLOCK, 1), hole(4 * BLOCK)])];
+    compareDisks(a, b, { strict: false, progress: (part) => parts.push(part) });
+    expect(parts).to.deep.equal([0.125, 0.25, 0.375, 0.5, 1]);
+  });
+
+  it('strictly: sizes first, then whatever comes first in the disk', () => {
+    const a = new MadeDisk([data(1024, 1), hole(1024)]);
+    expect(compare(a, new MadeDisk([data(1024, 1), hole(1025)]), true)).to.deep.equal({ kind: 'size' });
+    const stored = new MadeDisk([data(1024, 1), data(1024, 0)]);
+    expect(compare(a, stored, true)).to.deep.equal({ kind: 'status', offset: 1024 });
+    expect(compare(a, stored)).to.equal(undefined);
+    const other = new MadeDisk([data(512, 1), data(512, 2), data(1024, 0)]);
+    expect(compare(a, other, true)).to.deep.equal({ kind: 'content', offset: 512 });
+    expect(compare(a, new MadeDisk([data(1024, 1), hole(24), hole(1000)]), true)).to.equal(undefined);
+  });
+
+  it('finds the first difference of disks made at random, of any sizes', () => {
+    for (let n = 0; n < 100; n++) {
+      const random = Random.forCase(SEED, n);
+      const runs = Array.from({ length: 1 + random.below(6) }, () => {
+        const length = 1 + random.below(random.below(4) === 0 ? 2 * BLOCK : 3000);
+        return random.below(2) === 0 ? hole(length) : data(length, random.below(2));
+      });
+      const changed = [...runs];
+      const kind = random.below(3);
+      if (kind === 0) changed.splice(random.below(runs.length), 1, data(1 + random.below(5000), random.below(2)));
+      if (kind === 1) changed.push(random.below(2) === 0 ? hole(1 + random.below(3000)) : data(100, random.below(2)));
+      const [a, b] = [new MadeDisk(runs), new MadeDisk(changed)];
+      const [left, right] = [contentOf(a), contentOf(b)];
+      const end = Math.max(left.length, right.length);
+      const padded = [left, right].map((bytes) => Buffer.concat([bytes, Buffer.alloc(end - bytes.length)]));
+      const at = firstDifference(padded[0] as Buffer, padded[1] as Buffer);
+      const expected = at === undefined ? undefined : { kind: 'content', offset: at - (at % SECTOR) };
+      expect(compare(a, b), `case ${n} of seed ${SEED}`).to.deep.equal(expected);
+    }
+  });
+});
+
+function contentOf(disk: ComparedDisk): Buffer {
+  const bytes = Buffer.alloc(disk.size);
+  disk.read(bytes, 0);
+  return bytes;
+}
+
+function firstDifference(a: Buffer, b: Buffer): number | undefined {
+  if (a.equals(b)) return undefined;
+  let [low, high] = [0, a.length];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (a.compare(b, low, middle, low, middle) === 0) low = middle;
+    else high = middle;
+  }
+  return low;
+}
