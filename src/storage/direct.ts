@@ -22,6 +22,7 @@ export function fileStorage(file: OpenFile, release?: () => void): Storage {
  * end of the file, a crash may leave the file longer, by zeros up to the end of that block.
  */
 class DirectStorage extends FileStorage {
+  readonly unbuffered = true;
   private readonly bounce = alignedBuffer(BOUNCE, 0);
   private readonly unit: number;
 

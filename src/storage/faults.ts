@@ -132,6 +132,10 @@ class FaultyStorage implements Storage {
     return this.below.writable;
   }
 
+  get unbuffered(): boolean {
+    return this.below.unbuffered === true;
+  }
+
   size(): number {
     return this.below.size();
   }

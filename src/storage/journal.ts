@@ -43,6 +43,10 @@ class JournalStorage implements Storage {
     return this.below.writable;
   }
 
+  get unbuffered(): boolean {
+    return this.below.unbuffered === true;
+  }
+
   size(): number {
     return this.below.size();
   }

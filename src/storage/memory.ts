@@ -20,11 +20,13 @@ export class MemoryStorage implements Storage {
   constructor(
     readonly name = 'memory',
     private length = 0,
+    /** As a storage without a cache above the medium would say. */
+    readonly unbuffered = false,
   ) {}
 
   /** A storage holding a copy of `bytes`. */
-  static from(bytes: Uint8Array, name = 'memory'): MemoryStorage {
-    const storage = new MemoryStorage(name);
+  static from(bytes: Uint8Array, name = 'memory', unbuffered = false): MemoryStorage {
+    const storage = new MemoryStorage(name, 0, unbuffered);
     storage.write(bytes, 0);
     return storage;
   }
@@ -120,7 +122,7 @@ export class MemoryStorage implements Storage {
       this.shared = pages;
       this.own.clear();
     }
-    const twin = new MemoryStorage(this.name, this.length);
+    const twin = new MemoryStorage(this.name, this.length, this.unbuffered);
     twin.shared = this.shared;
     return twin;
   }

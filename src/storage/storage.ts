@@ -24,6 +24,8 @@ export interface Storage {
    * and space never written do not read as zeros.
    */
   readonly sector?: number;
+  /** Each write goes to the medium before it returns, in whole blocks: small ones are worth being gathered. */
+  readonly unbuffered?: boolean;
   /** Current length in bytes. */
   size(): number;
   /**

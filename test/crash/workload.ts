@@ -22,6 +22,8 @@ export interface Workload {
   readonly loses?: string | undefined;
   /** The image is marked dirty: until it is repaired its refcounts mean nothing. */
   readonly beginsDirty?: boolean;
+  /** Over storages without a cache above the medium. */
+  readonly unbuffered?: true;
   /** For workloads with more or larger states than others: only one in so many is looked at. */
   readonly oneIn?: number;
 }
@@ -40,7 +42,7 @@ export interface Recording {
 export function rigOf(workload: Workload): Rig {
   const format = typeof workload.format === 'string' ? imageFormat(workload.format) : workload.format;
   const files = workload.files.map(({ name, role, format: own, bytes }) => {
-    const storage = MemoryStorage.from(bytes(), name);
+    const storage = MemoryStorage.from(bytes(), name, workload.unbuffered);
     return own === undefined ? { name, role, storage } : { name, role, storage, format: own };
   });
   return new Rig(format, files, workload.qemu, workload.beginsDirty);

@@ -15,8 +15,12 @@ import { STAMP } from '../write/cells.js';
  */
 const SLICE_BYTES = 64 * 1024;
 
-/** Tables are written in whole sectors: what a medium stores whole or not at all never cuts an entry. */
+/**
+ * Tables are written in whole sectors: what a medium stores whole or not at all never cuts an entry. In whole blocks
+ * where there is no cache above the medium: anything less would be read first.
+ */
 const SECTOR_WORDS = 128;
+const BLOCK_WORDS = 1024;
 
 /** Reads an L1 table as words (high, low per entry). Throws what `checkTable` throws. */
 export function readL1(storage: Storage, limits: Limits, at: number, entries: number, header: Header): Uint32Array {
@@ -84,8 +88,9 @@ function writeWords(
   words: Uint32Array,
   health: Health,
 ): void {
-  const from = roundDown(first, SECTOR_WORDS);
-  const to = Math.min(table.length, roundUp(first + words.length, SECTOR_WORDS));
+  const unit = storage.unbuffered === true ? BLOCK_WORDS : SECTOR_WORDS;
+  const from = roundDown(first, unit);
+  const to = Math.min(table.length, roundUp(first + words.length, unit));
   const old = table.subarray(from, to);
   const next = old.slice();
   next.set(words, first - from);

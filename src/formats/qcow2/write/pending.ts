@@ -52,9 +52,12 @@ export class Pending implements Overlay {
 
   /** Whether an entry of the slice is pending among `count` from `first` on. */
   touches(slice: number, first: number, count: number): boolean {
-    for (let n = 0; n < this.count; n++) {
-      const run = this.run(n);
-      if (run.slice === slice && run.first < first + count && first < run.first + run.count) return true;
+    const { cells } = this;
+    // Asked for every write into new space: no record is made of what only has to be compared.
+    const end = CELL.pending + this.count * FIELDS;
+    for (let at = CELL.pending; at < end; at += FIELDS) {
+      const from = cells[at + 1]!;
+      if (cells[at] === slice && from < first + count && first < from + cells[at + 2]!) return true;
     }
     return false;
   }

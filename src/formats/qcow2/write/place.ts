@@ -171,7 +171,8 @@ function takeFor(
   const { slice, first, base } = spot;
   const { clusterSize, external } = volume.live.now;
   let frees = 0;
-  let count = 0;
+  // Into space never touched go most large writes: no entry need be taken apart there.
+  let count = emptyEntries(volume, slice, first, most);
   while (count < most) {
     const facts = factsAt(volume, slice, first + count);
     if (facts.kind === 'bad' || facts.owned || !fits(facts)) break;
@@ -181,8 +182,17 @@ function takeFor(
   }
   if (external) return { first: base / clusterSize, count, fresh: false, frees: [], own: undefined };
   const own = volume.reserve.take(count);
+  if (frees === 0) return { ...own, frees: [], own };
   const replaced = Array.from({ length: own.count }, (_, n) => referencesOf(volume, slice, first + n));
   return { ...own, frees: replaced.filter((run) => run !== undefined), own };
+}
+
+/** How many entries from `first` on, at most `most`, say nothing at all: holes for which nothing is allocated. */
+function emptyEntries({ l2 }: Volume, { live }: Slice, first: number, most: number): number {
+  const end = (first + most) * l2.words;
+  let i = first * l2.words;
+  while (i < end && live[i] === 0) i++;
+  return Math.floor(i / l2.words) - first;
 }
 
 type Place = Pick<Placement, 'start' | 'length' | 'storage' | 'offset' | 'fresh'>;
@@ -210,10 +220,12 @@ class ClusterPlacement implements Placement {
   }
 
   commit(barrier: boolean): void {
-    const { pending, frees, l2, health } = this.volume;
+    const { pending, frees, l2, health, storage } = this.volume;
     const { runs } = this;
-    // An entry that is pending for its older data must not reach the file before it through the back door.
-    if (barrier || runs.some(({ slice, first, count }) => pending.touches(slice, first, count))) {
+    // An entry that is pending for its older data must not reach the file before it through the back door. Where each
+    // table write would wait for the medium, entries are gathered: a group costs hardly more than one.
+    const gathered = barrier || storage.unbuffered === true;
+    if (gathered || runs.some(({ slice, first, count }) => pending.touches(slice, first, count))) {
       for (const run of runs) pending.add(run);
       frees.hold(this.frees);
       return;
