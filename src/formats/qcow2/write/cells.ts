@@ -17,6 +17,8 @@ export const CELL = {
   freshFrom: 5,
   /** 1 once the image was made ready for changes. */
   started: 6,
+  /** 1 where a pending entry must not reach the file before its data is durable. */
+  pendingBarrier: 7,
   pendingCount: 8,
   /** Counts the times the pending entries were published. */
   pendingRound: 9,

@@ -16,7 +16,8 @@ export interface PendingRun extends EntryRun {
 /**
  * L2 entries whose data has been written but may not be durable yet. An entry that reached the medium before its data
  * would show neither old nor new bytes after a crash, so these wait for a barrier, a group at a time. Guests see them
- * at once, in every thread: the records lie in shared memory, and each thread lays them over the slices it caches.
+ * at once, in every thread. Past the host's cache others wait too, for a write of the table that serves them all. The
+ * records lie in shared memory, and each thread lays them over the slices it caches.
  */
 export class Pending implements Overlay {
   private round: number;
@@ -41,11 +42,18 @@ export class Pending implements Overlay {
     return this.count + runs <= PENDING_MAX;
   }
 
-  add(run: PendingRun): void {
+  /** Whether what was written so far must be durable before the entries are published. */
+  get needsBarrier(): boolean {
+    return this.cells[CELL.pendingBarrier] === 1;
+  }
+
+  /** `barrier`: its data must be durable before it is published. */
+  add(run: PendingRun, barrier: boolean): void {
     const n = this.count;
     if (n >= PENDING_MAX) throw new Error('too many pending entries');
     this.cells.set([run.slice, run.first, run.count, run.host, run.zeros, run.allocated], CELL.pending + n * FIELDS);
     this.cells[CELL.pendingCount] = n + 1;
+    if (barrier) this.cells[CELL.pendingBarrier] = 1;
     this.catchUp();
     this.stamps.bump(STAMP.any);
   }
@@ -97,6 +105,7 @@ export class Pending implements Overlay {
   /** All are in the file now. */
   published(): void {
     this.cells[CELL.pendingCount] = 0;
+    this.cells[CELL.pendingBarrier] = 0;
     this.cells[CELL.pendingRound] = this.round + 1;
     this.round++;
     this.seen = 0;

@@ -226,7 +226,7 @@ class ClusterPlacement implements Placement {
     // table write would wait for the medium, entries are gathered: a group costs hardly more than one.
     const gathered = barrier || storage.unbuffered === true;
     if (gathered || runs.some(({ slice, first, count }) => pending.touches(slice, first, count))) {
-      for (const run of runs) pending.add(run);
+      for (const run of runs) pending.add(run, barrier);
       frees.hold(this.frees);
       return;
     }

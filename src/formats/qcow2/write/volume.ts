@@ -85,11 +85,11 @@ export class Volume {
     this.frees.settle();
   }
 
-  /** Writes the pending entries into the tables, their data being durable first. */
+  /** Writes the pending entries into the tables, their data being durable first where it must be. */
   publish(): void {
     const { pending, l2 } = this;
     if (pending.count === 0) return;
-    this.barrier();
+    if (pending.needsBarrier) this.barrier();
     for (const at of pending.slices()) {
       const slice = l2.sliceAt(at);
       const runs = pending.runsOf(at);
