@@ -12,6 +12,7 @@ import {
   withDefaults,
 } from '../mount/options.js';
 import { note, warn } from './output.js';
+import { GivenPassphrases } from './passphrases.js';
 import type { Verb } from './verb.js';
 import { OWN_CODES } from './verb.js';
 
@@ -88,6 +89,13 @@ function declareSettings(command: Command, settings: MountSettings): void {
     s.workers = parseWorkers(given);
   });
   value(
+    '--password-file <file>',
+    'the passphrase of encrypted images ("-": from standard input), or IMAGE=FILE for one of them; may be repeated',
+    (s, given) => {
+      s.passwordFiles = [...(s.passwordFiles ?? []), given];
+    },
+  );
+  value(
     '--allow-refs <path>',
     'let images name files beneath this directory, or this device; may be repeated',
     (s, given) => {
@@ -118,17 +126,18 @@ function flag(
 }
 
 async function start(options: MountOptions): Promise<number> {
+  const passphrases = new GivenPassphrases(options.passwordFiles);
   if (options.foreground) {
     const [{ live }, { endSoon }] = await Promise.all([import('../mount/life.js'), import('../mount/uncaught.js')]);
     try {
-      await live({ options, ready: (warnings) => announce(options, warnings), log: note });
+      await live({ options, passphrases, ready: (warnings) => announce(options, warnings), log: note });
     } finally {
       endSoon();
     }
     return 0;
   }
   const { mountInBackground } = await import('../mount/background.js');
-  announce(options, await mountInBackground(options));
+  announce(options, await mountInBackground(options, passphrases));
   return 0;
 }
 

@@ -1,6 +1,6 @@
 import { aesSectors, type CipherSpec, type SectorCipher } from '../codec/crypt/sector-cipher.js';
 import { cipherOf } from '../codec/luks/ciphers.js';
-import type { HeaderFields } from '../codec/luks/layout.js';
+import { readLuksHeader } from '../codec/luks/header.js';
 import { unlock } from '../codec/luks/unlock.js';
 import { type CipherPlace, CipherStorage, Scratch, SECTOR } from '../storage/cipher.js';
 import type { Storage, StorageExtent } from '../storage/storage.js';
@@ -51,11 +51,13 @@ export class PlainView {
   }
 }
 
-/** The payload of a LUKS image; `head` begins with the header, `parent` is what is encrypted. */
-export function luksView(parent: Storage, head: Storage, header: HeaderFields, context: OpenContext): PlainView {
-  const key = context.key?.((passphrase) => unlock(head, header, passphrase)?.key);
-  // A cipher we do not have is refused by the key's finder; without a key it does not matter.
-  return new PlainView(parent, key, key === undefined ? QCOW_AES : cipherOf(header, head.name));
+/**
+ * What a LUKS header tells how to read: `head` begins with the header, `parent` is what is encrypted. The header is
+ * only read where the contents are asked for. Throws what that throws, and what finding the key does.
+ */
+export function luksView(parent: Storage, head: Storage, context: OpenContext): PlainView {
+  const key = context.key?.((passphrase) => unlock(head, readLuksHeader(head), passphrase)?.key);
+  return new PlainView(parent, key, key === undefined ? QCOW_AES : cipherOf(readLuksHeader(head), head.name));
 }
 
 /**

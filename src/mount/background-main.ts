@@ -1,6 +1,7 @@
 /** Entry of the background process: reads its orders, mounts, reports once, serves until the end. */
 import fs from 'node:fs';
 import { errorLine, ImgfsError } from '../lib/errors.js';
+import { ANSWERS, AskedPassphrases } from './asking.js';
 import { type Orders, REPORT, type Report } from './background.js';
 import { live } from './life.js';
 import { endSoon } from './uncaught.js';
@@ -32,9 +33,11 @@ try {
   await live({
     options: orders.options,
     logFile: orders.logFile,
+    passphrases: new AskedPassphrases(),
     ready: (warnings) => {
       // The user's directory must be free to be removed by the time the command returns.
       process.chdir('/');
+      fs.closeSync(ANSWERS);
       report({ live: true, warnings });
     },
     log,

@@ -1,13 +1,14 @@
 /**
  * The background process of a mount, seen from the command: start it, wait until it is live or has failed, and tell.
- * Options go down a pipe, never the command line; one line of JSON comes back.
+ * Options go down a pipe, never the command line; one line of JSON comes back, after those that ask for passphrases.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type ErrorRecord, ImgfsError } from '../lib/errors.js';
 import { libc } from '../lib/libc.js';
+import { ANSWERS, answer, type LentPassphrases, type Question } from './asking.js';
 import type { MountOptions } from './options.js';
 import { newLogFile } from './records.js';
 
@@ -28,7 +29,10 @@ export const REPORT = 3;
  * Mounts in a process of its own and returns when the mount is live, with warnings about the opening. Throws what the
  * process reported; a process that dies without a word is told as such, with its log.
  */
-export async function mountInBackground(options: MountOptions): Promise<readonly string[]> {
+export async function mountInBackground(
+  options: MountOptions,
+  passphrases: LentPassphrases,
+): Promise<readonly string[]> {
   // Before the mount is live a signal ends it; afterwards the command has succeeded and is about to say so.
   let isLive = false;
   let child: ChildProcess | undefined;
@@ -47,12 +51,14 @@ export async function mountInBackground(options: MountOptions): Promise<readonly
       child.once('error', reject);
       child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
     });
-    const report = await firstLine(child.stdio[REPORT] as Readable);
-    if (report === undefined) throw silentDeath(await died, logFile);
-    const said = JSON.parse(report) as Report;
+    let refusal: unknown;
+    const said = await reported(child.stdio[REPORT] as Readable, (question) => {
+      refusal ??= answer(question, passphrases, child?.stdio[ANSWERS] as Writable);
+    });
+    if (said === undefined) throw silentDeath(await died, logFile);
     if (!said.live) {
       await died;
-      throw ImgfsError.fromJSON(said.error);
+      throw refusal ?? ImgfsError.fromJSON(said.error);
     }
     isLive = true;
     child.unref();
@@ -60,6 +66,8 @@ export async function mountInBackground(options: MountOptions): Promise<readonly
   } catch (error) {
     fs.rmSync(logFile, { force: true });
     throw error;
+  } finally {
+    passphrases.wipe();
   }
 }
 
@@ -69,17 +77,26 @@ function start(logFile: string): ChildProcess {
   try {
     return spawn(process.execPath, [entry], {
       detached: true,
-      stdio: ['pipe', log, log, 'pipe'],
+      stdio: ['pipe', log, log, 'pipe', 'pipe'],
     });
   } finally {
     fs.closeSync(log);
   }
 }
 
-async function firstLine(stream: Readable): Promise<string | undefined> {
+/** The report, which is the last line; undefined where there is none. Every line before it is a question. */
+async function reported(stream: Readable, asked: (question: Question) => void): Promise<Report | undefined> {
   let text = '';
-  for await (const chunk of stream.setEncoding('utf8')) text += chunk;
-  return text === '' ? undefined : text;
+  for await (const chunk of stream.setEncoding('utf8')) {
+    text += chunk;
+    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n')) {
+      const said = JSON.parse(text.slice(0, end)) as Report | Question;
+      text = text.slice(end + 1);
+      if ('live' in said) return said;
+      asked(said);
+    }
+  }
+  return undefined;
 }
 
 function silentDeath(how: string, logFile: string): ImgfsError {

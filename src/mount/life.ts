@@ -4,6 +4,7 @@ import type { Adapter, Session } from '../fuse/adapter.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
 import { libc } from '../lib/libc.js';
 import { chooseAdapter } from './adapters.js';
+import type { LentPassphrases } from './asking.js';
 import { busyError } from './end.js';
 import { type Mountpoint, prepareMountpoint } from './mountpoint.js';
 import { ourMountAt } from './mounts.js';
@@ -21,6 +22,8 @@ const PUBLISH_EVERY = 1000;
 
 export interface LifeParts {
   readonly options: MountOptions;
+  /** Asked for encrypted images, and wiped when all are open. */
+  readonly passphrases: LentPassphrases;
   /** Where this process's output goes, for the record; undefined on a terminal. */
   readonly logFile?: string;
   /** Called once, when the mount answers. Warnings are about the opening. */
@@ -41,10 +44,9 @@ interface Attached {
  * process. Then everything is closed and released. Throws ImgfsError when it could not be mounted, or broke down.
  */
 export async function live(parts: LifeParts): Promise<void> {
-  const { options } = parts;
   const warnings: string[] = [];
   await prepareCodecs();
-  const opened = openMount(options, (message) => warnings.push(message));
+  const opened = openAll(parts, (message) => warnings.push(message));
   // The threads that serve inherit it. In the background the process began with it.
   if (opened.writable) libc()?.becomeFlusher();
   // Until here a signal ends the process as it ends any other; from here on there may be a mount to take away.
@@ -55,6 +57,14 @@ export async function live(parts: LifeParts): Promise<void> {
   } finally {
     signals.close();
     close(opened);
+  }
+}
+
+function openAll({ options, passphrases }: LifeParts, warn: (message: string) => void): OpenedMount {
+  try {
+    return openMount(options, passphrases, warn);
+  } finally {
+    passphrases.wipe();
   }
 }
 

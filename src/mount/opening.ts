@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { formats } from '../formats/index.js';
 import type { HostFile } from '../image/files.js';
 import type { Snapshot } from '../image/image.js';
+import type { Passphrases } from '../image/keys.js';
 import { snapshotNamed } from '../image/named-snapshot.js';
 import { type OpenedImage, type OpenOptions, openImage, type WriteAccess } from '../image/open.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
@@ -26,12 +27,17 @@ export interface MountedImage extends OpenedImage {
  * where that cannot be. Throws ImgfsError, having closed what it had opened; with `-o rw` also where an image cannot be
  * written.
  */
-export function openImages(options: MountOptions, warn: (message: string) => void): readonly MountedImage[] {
+export function openImages(
+  options: MountOptions,
+  passphrases: Passphrases,
+  warn: (message: string) => void,
+): readonly MountedImage[] {
   const reading: OpenOptions = {
     formats,
     format: options.format,
     references: { follow: !options.noRefs, allowed: options.allowRefs },
     forceShare: options.forceShare,
+    passphrases,
     warn,
   };
   if (options.overlay !== undefined) return openOverlays(options, options.overlay, reading);
@@ -146,7 +152,8 @@ function openOne(
   try {
     return openImage(path, options);
   } catch (error) {
-    if (!(error instanceof ImgfsError)) throw error;
+    // Without its key an image cannot be read either.
+    if (!(error instanceof ImgfsError) || error.reason === 'passphrase') throw error;
     return readOnly(errorLine(error).replace(/^imgfs: /, ''), error);
   }
 }
@@ -160,7 +167,7 @@ function usedByOthers(paths: readonly string[], options: OpenOptions): ReadonlyM
   if (paths.length < 2) return found;
   const looked = paths.flatMap((path, index) => {
     try {
-      const { image, file, chain } = openImage(path, { ...options, warn: () => {} });
+      const { image, file, chain } = openImage(path, { ...options, passphrases: undefined, warn: () => {} });
       image.close();
       return [{ path, index, own: file.identity, all: chain.map(({ identity }) => identity) }];
     } catch (error) {

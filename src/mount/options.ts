@@ -38,6 +38,8 @@ export interface MountOptions {
   readonly overlay?: string | undefined;
   /** Data worker threads, 1 to 64; by default as many as suit the images. */
   readonly workers?: number | undefined;
+  /** Files that hold passphrases of encrypted images, as `FILE` or `IMAGE=FILE`; `-` is standard input. */
+  readonly passwordFiles: readonly string[];
   readonly allowRefs: readonly string[];
   readonly noRefs: boolean;
   readonly writableRefs: boolean;
@@ -60,6 +62,7 @@ export function withDefaults(settings: MountSettings): Omit<MountOptions, 'image
     adapter: 'auto',
     cache: 'writeback',
     writebackCache: false,
+    passwordFiles: [],
     allowRefs: [],
     noRefs: false,
     writableRefs: false,
@@ -119,6 +122,9 @@ const VALUES: Readonly<Record<string, Setter>> = {
   },
   overlay: (s, value) => {
     s.overlay = value;
+  },
+  'password-file': (s, value) => {
+    s.passwordFiles = [...(s.passwordFiles ?? []), value];
   },
   'allow-refs': (s, value) => {
     s.allowRefs = [...(s.allowRefs ?? []), value];

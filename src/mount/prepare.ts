@@ -8,6 +8,7 @@ import { formats } from '../formats/index.js';
 import type { NodeKind, Served } from '../fuse/adapter.js';
 import { describeImage, infoJson } from '../image/describe.js';
 import type { Image } from '../image/image.js';
+import type { Passphrases } from '../image/keys.js';
 import type { OpenedImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
@@ -43,8 +44,12 @@ const READING_WORKERS = 4;
 const WRITING_WORKERS = 1;
 
 /** Opens every image of the options. Throws ImgfsError, having closed what it had opened. */
-export function openMount(options: MountOptions, warn: (message: string) => void): OpenedMount {
-  const images = openImages(options, warn);
+export function openMount(
+  options: MountOptions,
+  passphrases: Passphrases,
+  warn: (message: string) => void,
+): OpenedMount {
+  const images = openImages(options, passphrases, warn);
   const writable = images.some(({ image }) => image.writable);
   const ends: (() => void)[] = images.flatMap((opened) => [
     () => assertNothingLost(opened.image),

@@ -66,6 +66,13 @@ export class EncryptedQemu {
     return bytes;
   }
 
+  /** `qemu-img check`: nothing wrong and nothing leaked. */
+  expectClean(path: string): void {
+    const args = ['check', ...this.object, '--image-opts', this.opts(path)];
+    const { status, stdout, stderr } = spawnSync('qemu-img', args, { encoding: 'utf8' });
+    if (status !== 0) throw new Error(stdout + stderr);
+  }
+
   private get object(): readonly string[] {
     return ['--object', `secret,id=s,file=${this.secret}`];
   }

@@ -17,7 +17,7 @@ import { LuksWriter } from './writer.js';
  */
 export function openImage(storage: Storage, context: OpenContext): Image {
   const header = readHeader(storage);
-  const view = luksView(storage, storage, header, context);
+  const view = luksView(storage, storage, context);
   const layer = new LuksLayer(storage, view, header.payloadOffset, {
     writable: context.writable,
     sharing: context.sharing,

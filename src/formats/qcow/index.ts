@@ -1,3 +1,4 @@
+import { type PlainView, qcowAesView } from '../../image/encrypted.js';
 import type { ImageFormat, OpenContext } from '../../image/format.js';
 import type { Image } from '../../image/image.js';
 import { MappedImage } from '../../image/mapping.js';
@@ -32,13 +33,23 @@ function open(storage: Storage, context: OpenContext): Image {
   const { header, health } = volume;
   if (context.writable) assertWritable(volume);
   const backing = header.backing && context.openImage({ role: 'backing', name: header.backing.name });
-  const layer = new QcowLayer(volume);
+  const layer = new QcowLayer(volume, header.encryption && openView(storage, backing, context));
   const { unpackedBytes } = context.limits;
   if (!context.writable) return new MappedImage({ layer, backing, unpackedBytes });
   const { sharing } = context;
   const tables = new QcowTables(volume, unitCells(sharing));
   const writable = writableUnits({ tables, layer, health, sharing, backing });
   return new MappedImage({ ...writable, backing, unpackedBytes });
+}
+
+/** Asks for the passphrase. Where that fails, what was opened is closed again. */
+function openView(storage: Storage, backing: Image | undefined, context: OpenContext): PlainView {
+  try {
+    return qcowAesView(storage, context);
+  } catch (error) {
+    backing?.close();
+    throw error;
+  }
 }
 
 /** Under the lock: another thread may be in the middle of replacing what is read here. */

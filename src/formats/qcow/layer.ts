@@ -1,6 +1,7 @@
+import type { PlainView } from '../../image/encrypted.js';
 import type { ImageInfo } from '../../image/image.js';
 import type { Layer, Mapping } from '../../image/mapping.js';
-import { corrupt, ImgfsError } from '../../lib/errors.js';
+import { corrupt, type ImgfsError } from '../../lib/errors.js';
 import { CompressedCluster, Unpacker } from './compressed.js';
 import type { Header } from './header.js';
 import { decodePacked, ENTRY_BYTES, entryOffset, isCompressed, isEmpty, SECTOR } from './layout.js';
@@ -12,7 +13,11 @@ export class QcowLayer implements Layer {
   readonly info: ImageInfo;
   private readonly unpacker: Unpacker;
 
-  constructor(private readonly volume: Volume) {
+  /** Owns both. `view` is there where the image is encrypted. */
+  constructor(
+    private readonly volume: Volume,
+    private readonly view: PlainView | undefined,
+  ) {
     const { header, storage } = volume;
     this.blockSize = header.clusterSize;
     this.info = infoOf(header);
@@ -24,9 +29,8 @@ export class QcowLayer implements Layer {
   }
 
   map(at: number, length: number): Mapping {
-    const { volume, blockSize } = this;
-    const { tableSpan, encryption } = volume.header;
-    if (encryption !== undefined) throw this.encrypted();
+    const { volume, view, blockSize } = this;
+    const { tableSpan } = volume.header;
     const index = Math.floor(at / tableSpan);
     const table = volume.l2Offset(index);
     const inTable = at - index * tableSpan;
@@ -36,6 +40,7 @@ export class QcowLayer implements Layer {
     const within = inTable - first * blockSize;
     const [high, low] = [bytes.readUInt32BE(first * ENTRY_BYTES), bytes.readUInt32BE(first * ENTRY_BYTES + 4)];
     if (isCompressed(high)) {
+      if (view !== undefined) throw this.invalid(at);
       return { kind: 'packed', length: Math.min(blockSize - within, length), unit: this.packed(high, low, within) };
     }
     const hole = isEmpty(high, low);
@@ -44,7 +49,10 @@ export class QcowLayer implements Layer {
     const run = this.run(bytes, first, { host, hole, enough: Math.ceil((within + length) / blockSize) });
     const covered = Math.min(run * blockSize - within, length);
     if (hole) return { kind: 'hole', length: covered };
-    return { kind: 'data', length: covered, storage: volume.storage, offset: host + within, ours: true };
+    const offset = host + within;
+    // Sectors are encrypted under their guest's numbers.
+    const storage = view === undefined ? volume.storage : view.at({ origin: offset - at });
+    return { kind: 'data', length: covered, storage, offset, ours: true };
   }
 
   hostBytes(): number {
@@ -52,6 +60,7 @@ export class QcowLayer implements Layer {
   }
 
   close(): void {
+    this.view?.close();
     this.volume.cache.clear();
     this.volume.storage.close();
   }
@@ -85,11 +94,6 @@ export class QcowLayer implements Layer {
 
   private invalid(at: number): ImgfsError {
     return corrupt(`${this.volume.storage.name}: the L2 entry for guest offset ${at} is invalid`);
-  }
-
-  private encrypted(): ImgfsError {
-    const { name } = this.volume.storage;
-    return new ImgfsError('unsupported', `${name}: encrypted with AES, which cannot be read yet`);
   }
 }
 

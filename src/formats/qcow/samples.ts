@@ -104,7 +104,6 @@ function broken(): BrokenSample[] {
     damaged('a backing name of 1024 bytes', 'open', 'limit', ['backingAt', 48], ['backingBytes', 1024]),
     damaged('a backing name past the end', 'open', 'truncated', ['backingAt', 2 ** 40], ['backingBytes', 5]),
     damaged('an unknown encryption method', 'open', 'unsupported', ['cryptMethod', 2]),
-    damaged('AES', 'read', 'unsupported', ['cryptMethod', 1]),
     entry('an L2 table past 2^53', 'l1At', 'corrupt', 2 ** 30, 0),
     entry('an L2 table past the end', 'l1At', 'truncated', 2 ** 10, 0),
     entry('a cluster between sectors', 'l2At', 'corrupt', 0, 5000),

@@ -1,10 +1,13 @@
 import { describeLuks } from '../../codec/luks/describe.js';
 import { readLuksHeader } from '../../codec/luks/header.js';
+import { luksView, type PlainView } from '../../image/encrypted.js';
+import type { OpenContext } from '../../image/format.js';
 import type { Json } from '../../image/image.js';
 import { ImgfsError } from '../../lib/errors.js';
 import { SliceStorage } from '../../storage/slice.js';
 import type { Storage } from '../../storage/storage.js';
 import type { Header } from './header.js';
+import type { CryptoClaim } from './layout.js';
 
 type Data = { readonly [key: string]: Json };
 
@@ -19,7 +22,12 @@ export function encryptionData(storage: Storage, { encryption, crypto }: Header)
   }
 }
 
+/** What the clusters hold in plain. Throws what reading the header throws, and what the context throws. */
+export function openLuks(storage: Storage, data: Storage, claim: CryptoClaim, context: OpenContext): PlainView {
+  return luksView(data, luksHead(storage, claim), context);
+}
+
 /** The range of the image that holds its LUKS header and key slots. */
-export function luksHead(storage: Storage, { at, bytes }: NonNullable<Header['crypto']>): Storage {
+export function luksHead(storage: Storage, { at, bytes }: CryptoClaim): Storage {
   return new SliceStorage(storage, at, bytes, storage.name);
 }

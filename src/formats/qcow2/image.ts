@@ -1,8 +1,10 @@
+import { type PlainView, qcowAesView } from '../../image/encrypted.js';
 import type { OpenContext } from '../../image/format.js';
 import type { Image, ImageInfo, Snapshot } from '../../image/image.js';
 import { type Layer, MappedImage, type Mapping, type SnapshotSource } from '../../image/mapping.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import type { Storage } from '../../storage/storage.js';
+import { openLuks } from './encryption.js';
 import { type Header, readHeader } from './header.js';
 import { infoOf } from './info.js';
 import { CompressedCluster, Unpacker } from './read/compressed.js';
@@ -22,6 +24,7 @@ import { Qcow2Writer } from './write/writer.js';
 export function openImage(storage: Storage, context: OpenContext): Image {
   const { header, volume } = openVolume(storage, context);
   try {
+    volume.view = openView(volume, context);
     const parts = new Parts(volume);
     const backing = header.backing && context.openImage({ role: 'backing', format: undefined, ...header.backing });
     if (context.writable) volume.backing = backing;
@@ -29,6 +32,7 @@ export function openImage(storage: Storage, context: OpenContext): Image {
     const writing = context.writable ? { writer: new Qcow2Writer(volume), health: volume.health } : undefined;
     return new MappedImage({ layer: parts.active(), backing, snapshots: new Snapshots(parts), writing, unpackedBytes });
   } catch (error) {
+    volume.view?.close();
     if (volume.data !== storage) volume.data.close();
     throw error;
   }
@@ -56,9 +60,6 @@ function openVolume(storage: Storage, context: OpenContext): { header: Header; v
 /** What we can read but must not write. A dirty image is repaired before its first change, which may never come. */
 function assertWritable(storage: Storage, header: Header, warn: OpenContext['warn']): void {
   const { name } = storage;
-  if (header.encryption !== undefined) {
-    throw new ImgfsError('unsupported', `${name}: encrypted images cannot be written yet`);
-  }
   if (header.corrupt) {
     throw new ImgfsError('corrupt', `${name}: marked as corrupt`, { hint: 'repair it before it is written' });
   }
@@ -69,6 +70,13 @@ function openDataFile(storage: Storage, header: Header, context: OpenContext): S
   const name = header.extensions.dataFile ?? '';
   if (name === '') throw new ImgfsError('missing', `${storage.name}: needs an external data file, but names none`);
   return context.openStorage({ role: 'data-file', name });
+}
+
+/** Asks for the passphrase of an encrypted image, where its contents are wanted. */
+function openView({ storage, data, live }: Volume, context: OpenContext): PlainView | undefined {
+  const { encryption, crypto } = live.now;
+  if (encryption === undefined) return undefined;
+  return crypto === undefined ? qcowAesView(data, context) : openLuks(storage, data, crypto, context);
 }
 
 interface LayerSpec {
@@ -103,7 +111,8 @@ class Parts {
   }
 
   close(): void {
-    const { storage, data, l2 } = this.volume;
+    const { storage, data, l2, view } = this.volume;
+    view?.close();
     l2.clear();
     if (data !== storage) data.close();
     storage.close();
@@ -135,11 +144,11 @@ class Qcow2Layer implements Layer {
 
   map(at: number, length: number): Mapping {
     const { lookup, volume } = this;
-    const storage = volume.data;
-    if (volume.live.now.encryption !== undefined) throw this.encrypted();
     volume.catchUp();
-    lookup.find(this.spec.base + at, length);
+    const guest = this.spec.base + at;
+    lookup.find(guest, length);
     const { offset } = lookup;
+    const storage = volume.view === undefined ? volume.data : volume.content(guest, offset);
     switch (lookup.kind) {
       case KIND.data:
         return { kind: 'data', length: lookup.length, storage, offset, ours: this.owns && lookup.owned };
@@ -158,7 +167,9 @@ class Qcow2Layer implements Layer {
 
   mapInDetail(at: number, length: number): Mapping {
     const mapping = this.map(at, length);
-    return mapping.kind === 'data' ? this.preallocation.refine(mapping) : mapping;
+    // What an encrypted image holds is never zeros because the host's are.
+    if (mapping.kind !== 'data' || this.volume.view !== undefined) return mapping;
+    return this.preallocation.refine(mapping);
   }
 
   hostBytes(): number {
@@ -177,15 +188,13 @@ class Qcow2Layer implements Layer {
   }
 
   private compressed(): CompressedCluster {
+    const { storage, view } = this.volume;
+    if (view !== undefined) {
+      throw corrupt(`${storage.name}: a compressed cluster in an encrypted image, which is never written`);
+    }
     const { within } = this.lookup;
     const place = this.lookup.packed();
     return new CompressedCluster(place.offset, this.blockSize, within, place, this.unpacker);
-  }
-
-  private encrypted(): ImgfsError {
-    const { storage, live } = this.volume;
-    const method = live.now.encryption === 'luks' ? 'LUKS' : 'AES';
-    return new ImgfsError('unsupported', `${storage.name}: encrypted with ${method}, which cannot be read yet`);
   }
 }
 

@@ -73,7 +73,13 @@ function inClusters(volume: Volume, { slice, first, base, to }: Spot): Placement
   }
   volume.guard.check(volume.data, host, count * clusterSize);
   const run = { slice: slice.at, first, count, host, zeros: 0, allocated: 0 };
-  const place = { start: base, length: count * clusterSize, storage: volume.data, offset: host, fresh: false };
+  const place = {
+    start: base,
+    length: count * clusterSize,
+    storage: volume.content(base, host),
+    offset: host,
+    fresh: false,
+  };
   return new ClusterPlacement(volume, place, [run], [], undefined);
 }
 
@@ -102,7 +108,7 @@ function inCluster(volume: Volume, { slice, first, base, from, to }: Spot): Plac
     zeros: clearBits(zeros!, mask),
     allocated: setBits(allocated!, mask),
   };
-  const place = { start: base + begin * unit, length, storage: volume.data, offset, fresh };
+  const place = { start: base + begin * unit, length, storage: volume.content(base, host), offset, fresh };
   return new ClusterPlacement(volume, place, [run], [], undefined);
 }
 
@@ -117,7 +123,7 @@ function newClusters(volume: Volume, spot: Spot): Placement {
   const place = {
     start: base,
     length: taken.count * clusterSize,
-    storage: volume.data,
+    storage: volume.content(base, host),
     offset: host,
     fresh: taken.fresh,
   };
@@ -154,7 +160,7 @@ function newSubclusters(volume: Volume, spot: Spot, facts: EntryFacts): Placemen
   const place = {
     start: base + begin * unit,
     length: (end - begin) * unit,
-    storage: volume.data,
+    storage: volume.content(base, host),
     offset: host + begin * unit,
     fresh: taken.fresh,
   };

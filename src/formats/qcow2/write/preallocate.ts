@@ -1,7 +1,7 @@
 import type { Preallocation } from '../../../image/image.js';
 import { DEFAULT_LIMITS } from '../../../image/limits.js';
 import { bigEndianBytes } from '../../../lib/bits.js';
-import { corrupt } from '../../../lib/errors.js';
+import { corrupt, ImgfsError } from '../../../lib/errors.js';
 import { type Storage, writeZeros } from '../../../storage/storage.js';
 import type { HeaderChanges } from '../encode.js';
 import { readHeader } from '../header.js';
@@ -34,7 +34,13 @@ interface Range {
  */
 export function preallocate(volume: Volume, change: Transaction, range: Range, how: Preallocation): HeaderChanges {
   if (how === 'off' || range.to <= range.from) return {};
-  const { tableSpan, clusterSize, external } = volume.live.now;
+  const { tableSpan, clusterSize, external, encryption } = volume.live.now;
+  if (encryption !== undefined) {
+    throw new ImgfsError(
+      'unsupported',
+      `${volume.storage.name}: encrypted, so that space set aside would read as noise`,
+    );
+  }
   const runs = unplaced(volume, range);
   const total = runs.reduce((sum, { count }) => sum + count, 0);
   if (total === 0) return {};

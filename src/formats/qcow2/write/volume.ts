@@ -1,3 +1,4 @@
+import type { PlainView } from '../../../image/encrypted.js';
 import type { OpenContext } from '../../../image/format.js';
 import { Health } from '../../../image/health.js';
 import type { Image } from '../../../image/image.js';
@@ -39,6 +40,8 @@ export class Volume {
   /** Told how far a repair has come. */
   readonly progress: ((part: number) => void) | undefined;
   backing: Image | undefined;
+  /** Of an encrypted image: what its clusters hold in plain. Closed with the image. */
+  view: PlainView | undefined;
   private seen: number;
 
   constructor(
@@ -69,6 +72,15 @@ export class Volume {
   /** Where the backing image ends; 0 without one. Asked for only where it matters: it need not be open to be named. */
   get backingSize(): number {
     return this.backing?.size ?? 0;
+  }
+
+  /**
+   * Where the guest's bytes from `guest` on are read and written, which lie at `host`. LUKS counts sectors of the host,
+   * qcow's own method sectors of the guest.
+   */
+  content(guest: number, host: number): Storage {
+    if (this.view === undefined) return this.data;
+    return this.live.now.encryption === 'luks' ? this.view.at() : this.view.at({ origin: host - guest });
   }
 
   /** Called before each look at the tables: learns what other threads changed. */

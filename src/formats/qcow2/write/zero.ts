@@ -104,10 +104,13 @@ function change(volume: Volume, slice: Slice, first: number, next: Uint32Array, 
   volume.frees.wait(frees);
 }
 
-/** In a data file a hole of the host is as good as an entry, and a raw one must read as zeros by itself. */
+/**
+ * In a data file a hole of the host is as good as an entry, and a raw one must read as zeros by itself. Not where it is
+ * encrypted.
+ */
 function discardExternal(volume: Volume, slice: Slice, at: { first: number; base: number; unmap: boolean }): number {
   const { external, clusterSize } = volume.live.now;
-  if (!external || !at.unmap || factsAt(volume, slice, at.first).kind !== 'data') return 0;
+  if (!external || volume.view !== undefined || !at.unmap || factsAt(volume, slice, at.first).kind !== 'data') return 0;
   volume.data.discard(at.base, clusterSize);
   return clusterSize;
 }
