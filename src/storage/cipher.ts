@@ -94,11 +94,16 @@ export class CipherStorage implements Storage {
     this.parent.flush();
   }
 
-  /** Zeros have to be encrypted and written, like anything else. */
+  /** Zeros have to be encrypted and written, like anything else; where that fails, the length is what it was. */
   resize(size: number): void {
     const old = this.size();
-    if (size > old) this.clear(old, size - old);
-    this.parent.resize(this.start + size);
+    try {
+      if (size > old) this.clear(old, size - old);
+      this.parent.resize(this.start + size);
+    } catch (error) {
+      this.parent.resize(this.start + old);
+      throw error;
+    }
   }
 
   discard(at: number, length: number): void {

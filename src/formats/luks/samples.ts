@@ -40,7 +40,10 @@ export const samples: FormatSamples = {
   specimens: () => [],
   wholeAtAnyLength:
     'the length of the file decides the size of the disk; the fields of the header have a test of their own',
-  writable: () => RECIPES.slice(0, 3).map(([name, recipe]) => writable(name, recipe)),
+  // Not cbc: a sector of which a failing host writes a part reads as noise behind the cut. Not their sizes: growing
+  // writes as it goes, so that a crash may leave any length between.
+  writable: () =>
+    RECIPES.filter(([, { mode }]) => mode.startsWith('xts')).map(([name, recipe]) => writable(name, recipe)),
 };
 
 function good(name: string, recipe: Recipe, disk: Uint8Array): GoodSample {
@@ -54,7 +57,6 @@ function writable(name: string, recipe: Recipe): WritableSample {
     files: (units) => [
       { name: 'image', role: 'image', bytes: () => luksImage(recipe, bytesFrom(units, units * UNIT)) },
     ],
-    resize: 'both',
     qemu: 'nothing',
   };
 }
