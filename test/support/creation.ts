@@ -6,6 +6,7 @@ import { ImgfsError } from '../../src/lib/errors.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
 import { closedContext } from './images.js';
+import { sampleKey } from './samples.js';
 import { Random } from './seed.js';
 
 export interface Made {
@@ -34,9 +35,13 @@ export function makeImage(format: ImageFormat, wishes: Wishes = {}): Made {
   return { storage, others };
 }
 
+/** Milliseconds between two looks at the clock: on so slow a machine few iterations make a key. */
+const SLOW = 100_000;
+
 /** A context that keeps other files in `others`. */
 export function memoryContext(fileName: string, others: Map<string, MemoryStorage>, seed = 1): CreateContext {
   const random = new Random(seed);
+  let milliseconds = 0;
   return {
     fileName,
     makeStorage(name): Storage {
@@ -47,7 +52,10 @@ export function memoryContext(fileName: string, others: Map<string, MemoryStorag
     },
     randomBytes: (count) => random.bytes(count),
     passphrase: () => Buffer.from(SAMPLE_PASSPHRASE),
-    processorTime: () => 0,
+    processorTime: () => {
+      milliseconds += SLOW;
+      return milliseconds;
+    },
     now: 1_700_000_000,
   };
 }
@@ -57,6 +65,7 @@ export function madeContext({ others }: Made): OpenContext {
   return {
     ...closedContext(),
     standIns: false,
+    key: sampleKey,
     openStorage: ({ name }) => {
       const other = others.get(name);
       if (other === undefined) throw new Error(`the image names ${name}, which was not made`);
