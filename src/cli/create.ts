@@ -154,7 +154,10 @@ function summary(
 ): string {
   const own = new OptionValues(values);
   const general = { size, backing_file: backing?.name, backing_fmt: backing?.format };
-  const special = (format.creation?.options ?? []).map((option) => [option.name, own.get(option)] as const);
+  // What encryption would be like says nothing of an image without it.
+  const special = (format.creation?.options ?? [])
+    .filter(({ name }) => !/^encrypt/.test(name) || values.has(name))
+    .map((option) => [option.name, own.get(option)] as const);
   const words = [...Object.entries(general), ...special].flatMap(([name, value]) =>
     value === undefined ? [] : [`${name}=${shown(value)}`],
   );

@@ -4,13 +4,16 @@ import tty from 'node:tty';
 import { ImgfsError, printable, systemCode } from '../lib/errors.js';
 
 const TERMINAL = '/dev/tty';
+const STDIN = 0;
 const MAX_BYTES = 4096;
 const KEY = { end: 4, back: 8, newline: 10, return: 13, interrupt: 3, clear: 21, delete: 127 } as const;
 const CONTINUATION = 0x80;
 const LEADING = 0xc0;
 
-/** The bytes typed, which the caller wipes; undefined where there is no terminal. Throws `busy` where the user ends it. */
+/** The bytes typed, which the caller wipes; undefined where there is no terminal, or
+ * standard input is none: nobody sits there. Throws `busy` where the user ends it. */
 export function promptPassphrase(question: string): Buffer | undefined {
+  if (!tty.isatty(STDIN)) return undefined;
   let fd: number;
   try {
     fd = fs.openSync(TERMINAL, 'r+');

@@ -188,7 +188,7 @@ describe('imgfs create', function () {
         [['-f', 'qcow2', '-o', 'clustersize=4k', 'disk', '1M'], 'did you mean "cluster_size"?'],
         [
           ['-f', 'qcow2', '-o', 'encrypt.format=luks', 'disk', '1M'],
-          'encrypt.format: encrypted images cannot be made yet',
+          'disk shall be encrypted, and no passphrase was given: add --password-file FILE',
         ],
         [['-f', 'qcow2', '-o', 'compat=3', 'disk', '1M'], 'it is 0.10, v2, 1.1, v3'],
         [['-f', 'bochs', 'disk', '1M'], 'bochs images cannot be made yet: imgfs makes raw, '],

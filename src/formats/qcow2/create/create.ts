@@ -1,11 +1,13 @@
 import type { CreateContext, CreateOptions, Creation } from '../../../image/creation.js';
+import { makeLuks } from '../../../image/luks-creation.js';
 import type { Storage } from '../../../storage/storage.js';
 import { putU64 } from '../encode.js';
+import { luksHead } from '../encryption.js';
 import { encodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES } from '../read/layout.js';
 import { preallocateNew } from '../write/preallocate.js';
 import { type Geometry, geometryOf } from './geometry.js';
 import { headerCluster } from './header.js';
-import { options, type Plan, planOf } from './options.js';
+import { type NewEncryption, options, type Plan, planOf } from './options.js';
 
 export const creation: Creation = { options, backing: true, create: createImage };
 
@@ -26,10 +28,21 @@ function createImage(storage: Storage, wishes: CreateOptions, context: CreateCon
   // The L1 table is zeros, which is what a storage is that was made longer.
   storage.resize(geometry.end * geometry.clusterSize);
   writeRefcounts(storage, plan, geometry);
+  if (plan.encryption !== undefined) makeEncryption(storage, plan.encryption, geometry, context);
   storage.flush();
   storage.write(header, 0);
   storage.flush();
   if (plan.preallocation !== 'off' && plan.size > 0) preallocateNew(storage, data, plan.preallocation);
+}
+
+/** By AES nothing is stored of the passphrase; that there is one is asked for all the same, as QEMU does. */
+function makeEncryption(storage: Storage, encryption: NewEncryption, geometry: Geometry, context: CreateContext): void {
+  const { luksAt, luksBytes, clusterSize } = geometry;
+  if (encryption.method === 'aes') context.passphrase();
+  else {
+    const head = luksHead(storage, { at: luksAt * clusterSize, bytes: luksBytes });
+    makeLuks(head, encryption.luks, encryption.milliseconds, context);
+  }
 }
 
 /** Every cluster there is so far is used once. */

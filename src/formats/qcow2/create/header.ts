@@ -1,9 +1,11 @@
 import { ImgfsError } from '../../../lib/errors.js';
-import { encodeExtensions, encodeFeatureNames, encodeHeader, featureBits } from '../encode.js';
+import { encodeCryptoExtension, encodeExtensions, encodeFeatureNames, encodeHeader, featureBits } from '../encode.js';
 import type { RawExtension } from '../extensions.js';
 import { AUTOCLEAR, COMPATIBLE, EXTENSION, HEADER_BYTES, INCOMPATIBLE, MAX } from '../layout.js';
 import type { Geometry } from './geometry.js';
 import type { Plan } from './options.js';
+
+const CRYPT_METHODS = { none: 0, aes: 1, luks: 2 } as const;
 
 /** What programs that do not know a feature can call it. */
 const FEATURE_NAMES = [
@@ -16,7 +18,7 @@ const FEATURE_NAMES = [
 
 /** The used part of the first cluster: header, extensions, backing file name. Throws `limit` where it is too small. */
 export function headerCluster(name: string, plan: Plan, geometry: Geometry): Buffer {
-  const extensions = extensionsOf(plan);
+  const extensions = extensionsOf(plan, geometry);
   const names = { type: EXTENSION.featureNames, data: encodeFeatureNames(FEATURE_NAMES) };
   const bare = assembled(plan, geometry, extensions);
   const full = plan.version === 3 ? assembled(plan, geometry, [...extensions, names]) : bare;
@@ -31,10 +33,13 @@ export function headerCluster(name: string, plan: Plan, geometry: Geometry): Buf
   });
 }
 
-function extensionsOf({ backing, dataFile }: Plan): readonly RawExtension[] {
+function extensionsOf({ backing, dataFile }: Plan, geometry: Geometry): readonly RawExtension[] {
+  const { luksAt, luksBytes, clusterSize } = geometry;
+  const claim = { at: luksAt * clusterSize, bytes: luksBytes };
+  const crypto = luksBytes === 0 ? [] : [{ type: EXTENSION.crypto, data: encodeCryptoExtension(claim) }];
   const text = (type: number, value: string | undefined): readonly RawExtension[] =>
     value === undefined ? [] : [{ type, data: Buffer.from(value) }];
-  return [...text(EXTENSION.backingFormat, backing?.format), ...text(EXTENSION.dataFile, dataFile)];
+  return [...text(EXTENSION.backingFormat, backing?.format), ...text(EXTENSION.dataFile, dataFile), ...crypto];
 }
 
 function assembled(plan: Plan, geometry: Geometry, extensions: readonly RawExtension[]): Buffer {
@@ -48,7 +53,7 @@ function assembled(plan: Plan, geometry: Geometry, extensions: readonly RawExten
     backingBytes: backing.length,
     clusterBits: plan.clusterBits,
     size: plan.size,
-    cryptMethod: 0,
+    cryptMethod: CRYPT_METHODS[plan.encryption?.method ?? 'none'],
     l1Entries,
     l1At: l1At * clusterSize,
     refcountTableAt: tableAt * clusterSize,

@@ -1,14 +1,16 @@
+import type { NewLuks } from '../../../codec/luks/format.js';
 import {
   type CreateOption,
   type CreateOptions,
   choiceOption,
   flagOption,
   numberOption,
+  type OptionValues,
   sizeOption,
   textOption,
-  unsupportedOption,
 } from '../../../image/creation.js';
 import type { Preallocation } from '../../../image/image.js';
+import { listed, luksOptions, wantedLuks } from '../../../image/luks-creation.js';
 import { isPowerOfTwo, roundUp } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import { MAX, MIN_CLUSTER_BITS, MIN_EXTENDED_CLUSTER_BITS } from '../layout.js';
@@ -44,17 +46,9 @@ const DATA_FILE = textOption(
 );
 const DATA_FILE_RAW = flagOption('data_file_raw', 'the data file stays a raw image of the disk', false);
 
-const ENCRYPTION = [
-  'encryption',
-  'encrypt.format',
-  'encrypt.key-secret',
-  'encrypt.cipher-alg',
-  'encrypt.cipher-mode',
-  'encrypt.ivgen-alg',
-  'encrypt.ivgen-hash-alg',
-  'encrypt.hash-alg',
-  'encrypt.iter-time',
-].map((name) => unsupportedOption(name, 'encrypted images cannot be made yet'));
+const ENCRYPTION = flagOption('encryption', 'encrypted by AES: the old way to say encrypt.format=aes', false);
+const ENCRYPT_FORMAT = textOption('encrypt.format', 'encrypted by luks, or by aes, which any passphrase opens');
+const LUKS = luksOptions('encrypt.');
 
 /** Every option of qemu-img. */
 export const options: readonly CreateOption[] = [
@@ -67,7 +61,9 @@ export const options: readonly CreateOption[] = [
   DATA_FILE_RAW,
   LAZY_REFCOUNTS,
   REFCOUNT_BITS,
-  ...ENCRYPTION,
+  ENCRYPTION,
+  ENCRYPT_FORMAT,
+  ...listed(LUKS),
 ];
 
 /** A new image of which every part is possible, and all of them together. */
@@ -84,7 +80,13 @@ export interface Plan {
   readonly dataFileRaw: boolean;
   readonly preallocation: Preallocation;
   readonly backing: { readonly name: string; readonly format: string } | undefined;
+  readonly encryption: NewEncryption | undefined;
 }
+
+/** How the clusters will be encrypted. */
+export type NewEncryption =
+  | { readonly method: 'aes' }
+  | { readonly method: 'luks'; readonly luks: NewLuks; readonly milliseconds: number };
 
 /** What the options mean. Throws `usage` for what is impossible; `name` is the image's, for messages. */
 export function planOf({ size, backing, values }: CreateOptions, name: string): Plan {
@@ -104,12 +106,23 @@ export function planOf({ size, backing, values }: CreateOptions, name: string): 
     // A data file is raw only while every cluster lies where the tables say: they say so from the start.
     preallocation: dataFileRaw && preallocation === 'off' ? 'metadata' : preallocation,
     backing,
+    encryption: encryptionOf(values, name),
   };
   for (const [wrong, why] of contradictions(plan)) if (wrong) throw new ImgfsError('usage', `${name}: ${why}`);
   return plan;
 }
 
-/** What QEMU refuses too. */
+function encryptionOf(values: OptionValues, name: string): NewEncryption | undefined {
+  const format = values.get(ENCRYPT_FORMAT) ?? (values.get(ENCRYPTION) ? 'aes' : undefined);
+  if (format === undefined) return undefined;
+  if (format === 'aes') return { method: 'aes' };
+  if (format === 'luks') {
+    return { method: 'luks', luks: wantedLuks(values, LUKS, name), milliseconds: values.get(LUKS.time) };
+  }
+  throw new ImgfsError('usage', `option ${ENCRYPT_FORMAT.name} cannot be "${format}"`, { hint: 'it is aes or luks' });
+}
+
+/** What QEMU refuses too, and setting space aside that would read as noise. */
 function contradictions(plan: Plan): readonly (readonly [wrong: boolean, why: string])[] {
   const { clusterBits, refcountBits, extended, dataFile, dataFileRaw, backing } = plan;
   const old = plan.version === 2;
@@ -130,6 +143,7 @@ function contradictions(plan: Plan): readonly (readonly [wrong: boolean, why: st
     [old && dataFile !== undefined, 'data_file needs compat=1.1'],
     [dataFileRaw && dataFile === undefined, 'data_file_raw needs a data_file'],
     [dataFileRaw && backing !== undefined, 'data_file_raw cannot be had above a backing file'],
+    [plan.preallocation !== 'off' && plan.encryption !== undefined, 'an encrypted image cannot be preallocated'],
     [
       plan.preallocation !== 'off' && backing !== undefined && !extended,
       'preallocation above a backing file needs extended_l2=on',
