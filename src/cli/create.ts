@@ -3,10 +3,10 @@ import { formats } from '../formats/index.js';
 import { type OptionValue, OptionValues } from '../image/creation.js';
 import type { ImageFormat } from '../image/format.js';
 import { createImage, type WantedBacking } from '../image/new-image.js';
-import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
-import { mountpointOf } from '../mount/served.js';
 import { asksForHelp, createHelp, parseCreateOptions, shown } from './create-options.js';
+import { assertNotMounted } from './mounted-hint.js';
+import { backingWanted, creatable } from './new-images.js';
 import { NewPassphrase } from './new-passphrase.js';
 import { collected } from './open-options.js';
 import { print, warn } from './output.js';
@@ -66,46 +66,22 @@ export const verb: Verb = {
     const [path, sizeText] = command.args;
     if (path === undefined) throw new ImgfsError('usage', 'no file named', { hint: 'see imgfs help create' });
     const values = parseCreateOptions(lists, format);
-    const backing = backingOf(format, flags, values);
+    const backing = backingWanted(format, values, {
+      name: flags.backing,
+      format: flags.backingFormat,
+      open: flags.unsafe !== true,
+    });
     const size = make(path, format, { flags, values, backing, size: sizeOf(sizeText, values) });
     if (flags.quiet !== true) print(`Formatting '${path}', ${summary(format, { size, backing, values })}\n`);
     return 0;
   },
 };
 
-function creatable(name: string): ImageFormat {
-  const format = formatNamed(formats, name);
-  if (format.kind === 'image' && format.creation !== undefined) return format;
-  const those = formats.filter((candidate) => candidate.kind === 'image' && candidate.creation !== undefined);
-  throw new ImgfsError('unsupported', `${name} images cannot be made yet`, {
-    hint: `imgfs makes ${those.map((candidate) => candidate.name).join(', ')}`,
-  });
-}
-
 function sizeOf(text: string | undefined, values: ReadonlyMap<string, OptionValue>): number | undefined {
   const given = values.get('size');
   if (text === undefined) return typeof given === 'number' ? given : undefined;
   if (given !== undefined) throw new ImgfsError('usage', 'the size is given twice');
   return parseSize(text, 'size');
-}
-
-function backingOf(
-  { name: own, creation }: ImageFormat,
-  flags: CreateFlags,
-  values: ReadonlyMap<string, OptionValue>,
-): WantedBacking | undefined {
-  const name = flags.backing ?? values.get('backing_file');
-  const format = flags.backingFormat ?? values.get('backing_fmt');
-  if (name === undefined && format === undefined) return undefined;
-  if (creation?.backing !== true) throw new ImgfsError('unsupported', `${own} images have no backing file`);
-  if (name === undefined) throw new ImgfsError('usage', '-F says the format of a backing file: name it with -b');
-  if (name === '') throw new ImgfsError('usage', 'the name of the backing file is empty');
-  if (format === undefined) {
-    throw new ImgfsError('usage', `the format of the backing file "${name}" is not given`, {
-      hint: 'say it with -F: a guest that could write it must not decide it',
-    });
-  }
-  return { name: String(name), format: formatNamed(formats, String(format)).name, open: flags.unsafe !== true };
 }
 
 interface Wishes {
@@ -117,12 +93,7 @@ interface Wishes {
 
 /** Returns the size. Throws `busy` for an image that is mounted, also where the mount would not notice. */
 function make(path: string, format: ImageFormat, { flags, values, backing, size }: Wishes): number {
-  const mountpoint = mountpointOf(path);
-  if (mountpoint !== undefined) {
-    throw new ImgfsError('busy', `${path} is mounted on ${mountpoint}`, {
-      hint: `end that with imgfs umount ${mountpoint}`,
-    });
-  }
+  assertNotMounted(path);
   const line = new ProgressLine('creating');
   const passphrase = new NewPassphrase(path, flags, values);
   try {

@@ -15,3 +15,12 @@ export function hintWhereMounted<T>(path: string, open: () => T): T {
     });
   }
 }
+
+/** Throws `busy` for an image that is mounted and shall be replaced, also where the mount would not notice. */
+export function assertNotMounted(path: string): void {
+  const mountpoint = mountpointOf(path);
+  if (mountpoint === undefined) return;
+  throw new ImgfsError('busy', `${path} is mounted on ${mountpoint}`, {
+    hint: `end that with imgfs umount ${mountpoint}`,
+  });
+}

@@ -14,6 +14,11 @@ export const verbs: readonly VerbEntry[] = [
     summary: 'tell whether two disks have the same content',
     load: async () => (await import('./compare.js')).verb,
   },
+  {
+    name: 'convert',
+    summary: 'copy disks into another image',
+    load: async () => (await import('./convert.js')).verb,
+  },
   { name: 'create', summary: 'make an empty image', load: async () => (await import('./create.js')).verb },
   {
     name: 'resize',

@@ -37,9 +37,18 @@ export class UnnamedFile {
     if (old !== undefined) this.takeAfter(old);
   }
 
-  /** All of the file, for writing; `told` of every write. Closing it changes nothing. */
-  storage(told: (bytes: number) => void): Storage {
-    return new ToldFile({ fd: this.fd, name: this.name, size: 0, writable: true }, told);
+  /** All of the file, for writing; `told` of every write. Closing it changes nothing. `unsafe`: its flushes do nothing. */
+  storage(told: (bytes: number) => void, unsafe: boolean): Storage {
+    return new ToldFile({ fd: this.fd, name: this.name, size: 0, writable: true, unsafe }, told);
+  }
+
+  /** Returns when all that was written, by any storage, is durable. */
+  flush(): void {
+    try {
+      fs.fsyncSync(this.fd);
+    } catch (error) {
+      throw hostError(`cannot flush ${this.name}`, error);
+    }
   }
 
   /** Puts it in the place of `old`; without one the name must still be free. Throws `exists` where it is not. */

@@ -20,6 +20,11 @@ export interface NewFilesOptions {
   readonly formats: readonly Format[];
   /** Told of every write: bytes written so far, all files together. */
   readonly told: (bytes: number) => void;
+  /**
+   * Much will be written before anything has a name: files without one are flushed once, before they get theirs, and
+   * not before. A file that has other names too is not replaced: those would go on showing the old one.
+   */
+  readonly filled?: boolean;
 }
 
 /** Ends with `appear` or `discard`; until then what is there already stays as it is, locked as by a writer. */
@@ -76,11 +81,12 @@ export class NewFiles {
 
   /**
    * Gives every file its name, durably, the image's own last: whoever finds that finds the others. Everything written
-   * to them must be durable.
+   * to them must be durable, but where they are to be filled.
    */
   appear(): void {
     const [image, ...others] = this.unnamed;
     try {
+      if (this.options.filled === true) for (const file of this.unnamed) file.flush();
       appearTogether(others);
       appearTogether(image === undefined ? [] : [image]);
     } finally {
@@ -98,13 +104,18 @@ export class NewFiles {
     if (fs.lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
     const file = this.host.open(name, { ...READ_ONLY, writable: true });
     this.held.push(this.host.storage(file));
+    if (this.options.filled === true && !file.device && fs.fstatSync(file.fd).nlink > 1) {
+      throw new ImgfsError('refused', `${name} has other names, which would go on showing the old file`, {
+        hint: 'remove it first, or write into it with -n',
+      });
+    }
     return file;
   }
 
   private add(path: string, name: string, old: HostFile | undefined): Storage {
     const file = new UnnamedFile(path, name, old);
     this.unnamed.push(file);
-    return file.storage((bytes) => this.tell(bytes));
+    return file.storage((bytes) => this.tell(bytes), this.options.filled === true);
   }
 
   private device(file: HostFile): Storage {

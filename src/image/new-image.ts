@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { ImgfsError, systemCode } from '../lib/errors.js';
+import type { Storage } from '../storage/storage.js';
 import type { CreateOptions, NewBacking, OptionValues } from './creation.js';
 import { identityOf } from './files.js';
 import type { Format, ImageFormat } from './format.js';
@@ -26,6 +27,9 @@ export interface NewImage {
   /** How much of it is written, from 0 to 1, as far as that can be told. */
   readonly progress: (part: number) => void;
 }
+
+/** What opening an image below needs to know. */
+export type Below = Pick<NewImage, 'path' | 'references' | 'formats' | 'warn'>;
 
 export interface WantedBacking {
   /** As it will be stored; looked up from the directory of the new image. */
@@ -53,33 +57,39 @@ export function createImage(wanted: NewImage): number {
       formats: wanted.formats,
       told: (bytes) => wanted.progress(Math.min(1, bytes / Math.max(1, size))),
     });
-    write(wanted, files, { size, backing: wanted.backing && stored(wanted.backing, below), values: wanted.values });
+    try {
+      makeIn(files, wanted, { size, backing: wanted.backing && stored(wanted.backing, below), values: wanted.values });
+    } catch (error) {
+      files.discard();
+      throw error;
+    }
+    files.appear();
     return size;
   } finally {
     below?.image.close();
   }
 }
 
-function write(
-  { path, format, passphrase = () => unsaid(path) }: NewImage,
+/** Makes the empty image in its files, which have no names yet. `made` is told of each file beside the image's own. */
+export function makeIn(
   files: NewFiles,
+  { path, format, passphrase = () => unsaid(path) }: Pick<NewImage, 'path' | 'format' | 'passphrase'>,
   options: CreateOptions,
+  made: (name: string, storage: Storage) => void = () => {},
 ): void {
   if (format.creation === undefined) throw new Error(`${format.name} images cannot be made`);
-  try {
-    format.creation.create(files.storage, options, {
-      fileName: files.fileName,
-      makeStorage: (name) => files.makeStorage(name),
-      randomBytes,
-      passphrase,
-      processorTime,
-      now: Math.floor(Date.now() / 1000),
-    });
-  } catch (error) {
-    files.discard();
-    throw error;
-  }
-  files.appear();
+  format.creation.create(files.storage, options, {
+    fileName: files.fileName,
+    makeStorage(name) {
+      const storage = files.makeStorage(name);
+      made(name, storage);
+      return storage;
+    },
+    randomBytes,
+    passphrase,
+    processorTime,
+    now: Math.floor(Date.now() / 1000),
+  });
 }
 
 function unsaid(path: string): never {
@@ -91,12 +101,13 @@ function processorTime(): number {
   return (user + system) / 1000;
 }
 
-function stored({ name, format }: WantedBacking, opened: OpenedImage | undefined): NewBacking {
+/** What lies below, as the new image stores it. */
+export function stored({ name, format }: WantedBacking, opened: OpenedImage | undefined): NewBacking {
   return { name, format, image: opened?.image, modified: opened?.file.mtimeSeconds };
 }
 
 /** Opens what will lie below. Throws `refused` where that is the very file to be replaced, at any depth. */
-function openBelow(wanted: NewImage, backing: WantedBacking): OpenedImage {
+export function openBelow(wanted: Below, backing: WantedBacking): OpenedImage {
   const { references, formats, warn } = wanted;
   const path = resolveBacking(wanted.path, backing.name);
   let opened: OpenedImage;
@@ -134,7 +145,8 @@ function resolveBacking(image: string, name: string): string {
   });
 }
 
-function identityIfThere(path: string): string | undefined {
+/** The identity of the file of that name; undefined where there is none, or none that could be a disk. */
+export function identityIfThere(path: string): string | undefined {
   try {
     return identityOf(path);
   } catch (error) {

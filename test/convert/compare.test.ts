@@ -1,59 +1,10 @@
 import { expect } from 'chai';
 import { type ComparedDisk, compareDisks, type Difference, SECTOR } from '../../src/convert/compare.js';
-import type { Extent } from '../../src/image/image.js';
 import { Random, SEED } from '../support/seed.js';
+import { contentOf, data, hole, MadeDisk } from './made-disk.js';
 
 const TIB = 2 ** 40;
 const BLOCK = 2 * 2 ** 20;
-
-/** A run of a made disk: what it says of itself, and the byte it is full of. */
-interface Run {
-  readonly length: number;
-  readonly zero: boolean;
-  readonly data: boolean;
-  readonly byte: number;
-}
-
-const hole = (length: number): Run => ({ length, zero: true, data: false, byte: 0 });
-const data = (length: number, byte: number): Run => ({ length, zero: false, data: true, byte });
-
-/** A disk made of runs that notes what is read of it, and lets nobody read what it said to be zeros. */
-class MadeDisk implements ComparedDisk {
-  readonly size: number;
-  readonly reads: (readonly [at: number, length: number])[] = [];
-  private readonly extents: readonly (Extent & { readonly byte: number })[];
-
-  constructor(runs: readonly Run[]) {
-    let start = 0;
-    this.extents = runs.map((run) => {
-      const extent = { ...run, start, depth: 0, present: run.data, compressed: false };
-      start += run.length;
-      return extent;
-    });
-    this.size = start;
-  }
-
-  extent(at: number, length: number): Extent {
-    const { start, length: run, ...rest } = this.holding(at);
-    return { ...rest, start: at, length: Math.min(start + run - at, length) };
-  }
-
-  read(into: Uint8Array, at: number): void {
-    this.reads.push([at, into.length]);
-    for (let done = 0; done < into.length; ) {
-      const { start, length, byte } = this.holding(at + done);
-      const end = Math.min(into.length, start + length - at);
-      into.fill(byte, done, end);
-      done = end;
-    }
-  }
-
-  private holding(at: number): Extent & { readonly byte: number } {
-    const found = this.extents.find(({ start, length }) => at >= start && at < start + length);
-    if (found === undefined) throw new RangeError(`${at} is outside the disk`);
-    return found;
-  }
-}
 
 function compare(a: ComparedDisk, b: ComparedDisk, strict = false): Difference | undefined {
   return compareDisks(a, b, { strict, progress: () => {} });
@@ -130,12 +81,6 @@ describe('comparing disks', () => {
     }
   });
 });
-
-function contentOf(disk: ComparedDisk): Buffer {
-  const bytes = Buffer.alloc(disk.size);
-  disk.read(bytes, 0);
-  return bytes;
-}
 
 function firstDifference(a: Buffer, b: Buffer): number | undefined {
   if (a.equals(b)) return undefined;

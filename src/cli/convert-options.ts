@@ -1,0 +1,80 @@
+import { type Command, Option } from 'commander';
+import { ImgfsError } from '../lib/errors.js';
+import { collected, declareWriteOptions, type OpenFlags } from './open-options.js';
+import { declarePasswordOption } from './passphrases.js';
+import { parseSize } from './sizes.js';
+
+export interface ConvertFlags extends OpenFlags {
+  readonly targetFormat: string;
+  readonly options?: readonly string[];
+  readonly backing?: string;
+  readonly backingFormat?: string;
+  readonly snapshot?: string;
+  readonly sparse: string;
+  /** False with -n. */
+  readonly create: boolean;
+  readonly targetIsZero?: true;
+  readonly writableRefs?: true;
+  readonly passwordFile?: readonly string[];
+  readonly progress?: true;
+  readonly quiet?: true;
+}
+
+const LARGEST_SPARSE = 16 * 1024 * 1024;
+const SECTOR = 512;
+
+/** qemu-img's letters that mean something imgfs cannot do yet: refused by name. */
+const NOT_YET: readonly (readonly [flags: string, what: string])[] = [
+  ['-c', 'compressed output'],
+  ['-W', 'writing out of order'],
+  ['-m <count>', 'work in parallel'],
+  ['-C', 'copy offloading'],
+  ['-r <rate>', 'a limit of speed'],
+  ['--salvage', 'going on after read errors'],
+  ['--bitmaps', 'copying bitmaps'],
+  ['--skip-broken-bitmaps', 'copying bitmaps'],
+];
+
+/** Declares qemu-img's letters, and ours. */
+export function declareConvertOptions(command: Command): void {
+  command
+    .option('-O, --target-format <fmt>', 'the format of the target', 'raw')
+    .option('-o, --options <list>', 'options of that format, NAME=VALUE,...; "help" lists them (repeatable)', collected)
+    .option(
+      '-B, --backing <file>',
+      'the image below the target, which holds what lies below the source: only the rest is copied',
+    )
+    .addOption(
+      new Option('-b <file>', 'as -B').hideHelp().argParser((file: string) => command.setOptionValue('backing', file)),
+    )
+    .option('-F, --backing-format <fmt>', 'the format of the image below')
+    .option(
+      '-l, --snapshot <snapshot>',
+      'copy that snapshot of the source: an id or a name, or snapshot.id=...,snapshot.name=...',
+    )
+    .option('-S, --sparse <size>', 'so many zeros at once become a hole; 0 writes everything, holes too', '4k')
+    .option('-n, --no-create', 'write into a target that is there, over what it holds')
+    .option('--target-is-zero', 'with -n: all of the target reads as zeros already')
+    .option('-p, --progress', 'show how far it is at once, not after a second (on a terminal only)')
+    .option('-q, --quiet', 'show no progress')
+    .option('-U, --force-share', 'read the sources although another process writes');
+  for (const [flags, what] of NOT_YET) {
+    const refuse = (): never => {
+      throw new ImgfsError('unsupported', `${flags.split(' ')[0]} (${what}) is not supported yet`);
+    };
+    const option = new Option(flags, what).hideHelp();
+    command.addOption(option);
+    command.on(`option:${option.name()}`, refuse);
+  }
+  declareWriteOptions(command);
+  declarePasswordOption(command);
+}
+
+/** What `-S` says, in bytes. Throws `usage`. */
+export function sparseOf({ sparse }: ConvertFlags): number {
+  const bytes = parseSize(sparse, '-S');
+  if (bytes % SECTOR === 0 && bytes <= LARGEST_SPARSE) return bytes;
+  throw new ImgfsError('usage', `-S ${sparse} is impossible`, {
+    hint: `it is a multiple of ${SECTOR}, at most ${LARGEST_SPARSE}; 0 writes everything`,
+  });
+}

@@ -1,0 +1,59 @@
+/** The disks that are copied: opened, one state of them chosen, known by their files. */
+
+import { identityOf } from '../image/files.js';
+import type { Image, Snapshot } from '../image/image.js';
+import { snapshotNamed } from '../image/named-snapshot.js';
+import type { ImagePlan, OpenedImage } from '../image/open.js';
+import { ImgfsError } from '../lib/errors.js';
+import { JoinedDisk } from './joined.js';
+
+/** Opened sources. Whoever opened them closes them. */
+export class Sources {
+  /** All of them, one after the other. */
+  readonly disk: JoinedDisk;
+  private readonly opened: readonly OpenedImage[];
+  private readonly snapshot: Image | undefined;
+
+  /** Throws what opening throws, and `missing` where the snapshot is not there; nothing stays open then. */
+  constructor(paths: readonly string[], open: (path: string) => OpenedImage, snapshot?: string) {
+    const opened: OpenedImage[] = [];
+    this.opened = opened;
+    try {
+      for (const path of paths) opened.push(open(path));
+      const [first] = opened;
+      if (snapshot !== undefined && first !== undefined) {
+        this.snapshot = first.image.openSnapshot(snapshotMeant(first, snapshot).id);
+      }
+      this.disk = new JoinedDisk(this.snapshot === undefined ? opened.map(({ image }) => image) : [this.snapshot]);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** The files of all of them, what lies below and what they keep their data in included. */
+  identities(): ReadonlySet<string> {
+    return new Set(this.opened.flatMap(({ plan }) => filesOf(plan)).map((fd) => identityOf(`/proc/self/fd/${fd}`)));
+  }
+
+  close(): void {
+    this.snapshot?.close();
+    for (const { image } of this.opened) image.close();
+  }
+}
+
+function filesOf({ file, storages, images }: ImagePlan): readonly number[] {
+  return [file, ...Object.values(storages)].map(({ fd }) => fd).concat(Object.values(images).flatMap(filesOf));
+}
+
+/** qemu-img's two spellings: an id or a name, or `snapshot.id=ID,snapshot.name=NAME`, either of which may be missing. */
+function snapshotMeant(opened: OpenedImage, wanted: string): Snapshot {
+  if (!/^snapshot\.(?:id|name)=/.test(wanted)) return snapshotNamed(opened, wanted);
+  const parts = new Map(wanted.split(',').map((part) => [part.split('=')[0], part.slice(part.indexOf('=') + 1)]));
+  const [id, name] = [parts.get('snapshot.id'), parts.get('snapshot.name')];
+  const found = opened.image
+    .snapshots()
+    .find((one) => (id === undefined || one.id === id) && (name === undefined || one.name === name));
+  if (found !== undefined && parts.size === Number(id !== undefined) + Number(name !== undefined)) return found;
+  throw new ImgfsError('missing', `${opened.file.name} has no snapshot "${wanted}"`);
+}
