@@ -8,9 +8,8 @@ import { asksForHelp, createHelp, parseCreateOptions, shown } from './create-opt
 import { assertNotMounted } from './mounted-hint.js';
 import { backingWanted, creatable } from './new-images.js';
 import { NewPassphrase } from './new-passphrase.js';
-import { collected } from './open-options.js';
+import { collected, declarePasswordOption } from './open-options.js';
 import { print, warn } from './output.js';
-import { declarePasswordOption } from './passphrases.js';
 import { ProgressLine } from './progress.js';
 import { parseSize } from './sizes.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';

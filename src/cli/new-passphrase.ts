@@ -17,7 +17,13 @@ export class NewPassphrase {
   private readonly source: () => Buffer;
   private bytes: Buffer | undefined;
 
-  constructor(path: string, { passwordFile = [], object = [] }: Flags, values: ReadonlyMap<string, OptionValue>) {
+  constructor(
+    path: string,
+    { passwordFile = [], object = [] }: Flags,
+    values: ReadonlyMap<string, OptionValue>,
+    /** The option that would have given it. */
+    option = '--password-file',
+  ) {
     const wanted = [...values].find(([name]) => KEY_SECRET.test(name))?.[1];
     const secrets = object.map(secretOf);
     const [file, ...more] = passwordFile;
@@ -33,7 +39,7 @@ export class NewPassphrase {
       }
       this.source = () => secret.read();
     } else if (file !== undefined) this.source = () => readPassphrase(file);
-    else this.source = () => typedTwice(path);
+    else this.source = () => typedTwice(path, option);
   }
 
   read(): Uint8Array {
@@ -76,11 +82,11 @@ function decoded(text: Buffer, file: string): Buffer {
   return Buffer.from(written, 'base64');
 }
 
-function typedTwice(path: string): Buffer {
+function typedTwice(path: string, option: string): Buffer {
   const first = promptPassphrase(`New passphrase of ${path}: `);
   if (first === undefined) {
     throw new ImgfsError('passphrase', `${path} shall be encrypted, and no passphrase was given`, {
-      hint: 'add --password-file FILE',
+      hint: `add ${option} FILE`,
     });
   }
   const second = promptPassphrase('The same again: ');

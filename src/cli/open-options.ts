@@ -4,6 +4,7 @@ import { formats } from '../formats/index.js';
 import { type OpenedImage, type OpenOptions, openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
 import { warn } from './output.js';
+import { GivenPassphrases } from './passphrases.js';
 import { ProgressLine } from './progress.js';
 
 /** What `declareOpenOptions` adds to a command's options. */
@@ -12,6 +13,7 @@ export interface OpenFlags {
   readonly allowRefs?: readonly string[];
   readonly refs: boolean;
   readonly forceShare?: true;
+  readonly passwordFile?: readonly string[];
 }
 
 /** What `declareWriteOptions` adds. */
@@ -31,11 +33,21 @@ export function declareWriteOptions(command: Command): void {
   command.option('--writable-refs', 'write files too that the image names to hold its data');
 }
 
+/** Declares `--password-file` for a verb that may have to decrypt. */
+export function declarePasswordOption(command: Command): void {
+  command.option(
+    '--password-file <file>',
+    'the passphrase of an encrypted image ("-": from standard input), or IMAGE=FILE of one in the chain (repeatable)',
+    collected,
+  );
+}
+
 function declareReferenceOptions(command: Command, letter: boolean): void {
   command
     .option(`${letter ? '-f, ' : ''}--format <fmt>`, 'the format of the image, instead of looking')
     .option('--allow-refs <dir>', 'let the image name files in this directory too (repeatable)', collected)
     .option('--no-refs', 'open no file that the image names');
+  declarePasswordOption(command);
 }
 
 /** What the user's flags mean to `openImage`. */
@@ -45,6 +57,7 @@ export function openOptions(flags: OpenFlags): OpenOptions {
     format: flags.format,
     references: { follow: flags.refs, allowed: flags.allowRefs ?? [] },
     forceShare: flags.forceShare === true,
+    passphrases: flags.passwordFile && new GivenPassphrases(flags.passwordFile),
     warn,
   };
 }

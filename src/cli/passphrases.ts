@@ -4,10 +4,8 @@
  */
 import fs from 'node:fs';
 import { basename, extname } from 'node:path';
-import type { Command } from 'commander';
 import type { Passphrases } from '../image/keys.js';
 import { hostError, ImgfsError } from '../lib/errors.js';
-import { collected } from './open-options.js';
 import { promptPassphrase } from './prompt.js';
 
 /** Longer than any passphrase, and than any key file of sense. */
@@ -15,15 +13,6 @@ const MAX_BYTES = 64 * 1024;
 const NEWLINE = 10;
 const RETURN = 13;
 const STDIN = 0;
-
-/** Declares `--password-file` for a verb that may have to decrypt. */
-export function declarePasswordOption(command: Command): void {
-  command.option(
-    '--password-file <file>',
-    'the passphrase of an encrypted image ("-": from standard input), or IMAGE=FILE of one in the chain (repeatable)',
-    collected,
-  );
-}
 
 interface Source {
   /** The image it is for, by name, or name without extension, or path; undefined for all. */

@@ -31,6 +31,11 @@ export const verbs: readonly VerbEntry[] = [
     load: async () => (await import('./snapshot.js')).verb,
   },
   {
+    name: 'key',
+    summary: 'list, add and remove the passphrases of a LUKS image',
+    load: async () => (await import('./key.js')).verb,
+  },
+  {
     name: 'mount',
     summary: 'show images as raw files in a directory',
     load: async () => (await import('./mount.js')).verb,

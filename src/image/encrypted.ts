@@ -65,12 +65,14 @@ export function luksView(parent: Storage, head: Storage, context: OpenContext): 
  * a place must be such that sectors are numbered as the guest's are.
  */
 export function qcowAesView(parent: Storage, context: OpenContext): PlainView {
-  const key = context.key?.((passphrase) => {
-    const bytes = Buffer.alloc(QCOW_KEY_BYTES);
-    bytes.set(passphrase.subarray(0, QCOW_KEY_BYTES));
-    return bytes;
-  });
-  return new PlainView(parent, key, QCOW_AES);
+  return new PlainView(parent, context.key?.(qcowAesKey), QCOW_AES);
+}
+
+/** Filled up with zeros. The caller wipes it. */
+export function qcowAesKey(passphrase: Uint8Array): Uint8Array {
+  const bytes = Buffer.alloc(QCOW_KEY_BYTES);
+  bytes.set(passphrase.subarray(0, QCOW_KEY_BYTES));
+  return bytes;
 }
 
 /** An encrypted storage without its key. */

@@ -97,6 +97,8 @@ export interface ImageFormat extends Recognised {
   open(storage: Storage, context: OpenContext): Image;
   /** How such images are made; there where `can.create`. */
   readonly creation?: Creation;
+  /** What begins with the image's LUKS header and holds its key slots; undefined where it has none. */
+  keySlots?(storage: Storage, limits: Limits): Storage | undefined;
   /** Checks the structure, and mends it where asked. The storage stays the caller's. Throws as `open`. */
   check?(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport;
 }

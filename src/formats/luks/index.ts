@@ -19,5 +19,6 @@ export const luks: ImageFormat = {
   ownBytes: () => OWN_BYTES,
   open: openImage,
   creation,
+  keySlots: (storage) => storage,
   check,
 };

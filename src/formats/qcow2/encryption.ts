@@ -3,10 +3,11 @@ import { readLuksHeader } from '../../codec/luks/header.js';
 import { luksView, type PlainView } from '../../image/encrypted.js';
 import type { OpenContext } from '../../image/format.js';
 import type { Json } from '../../image/image.js';
+import type { Limits } from '../../image/limits.js';
 import { ImgfsError } from '../../lib/errors.js';
 import { SliceStorage } from '../../storage/slice.js';
 import type { Storage } from '../../storage/storage.js';
-import type { Header } from './header.js';
+import { type Header, readHeader } from './header.js';
 import type { CryptoClaim } from './layout.js';
 
 type Data = { readonly [key: string]: Json };
@@ -25,6 +26,12 @@ export function encryptionData(storage: Storage, { encryption, crypto }: Header)
 /** What the clusters hold in plain. Throws what reading the header throws, and what the context throws. */
 export function openLuks(storage: Storage, data: Storage, claim: CryptoClaim, context: OpenContext): PlainView {
   return luksView(data, luksHead(storage, claim), context);
+}
+
+/** The LUKS header and key slots of an image that has them. */
+export function keySlots(storage: Storage, limits: Limits): Storage | undefined {
+  const { crypto, encryption } = readHeader(storage, limits);
+  return encryption === 'luks' && crypto !== undefined ? luksHead(storage, crypto) : undefined;
 }
 
 /** The range of the image that holds its LUKS header and key slots. */

@@ -1,6 +1,7 @@
 import type { ImageFormat } from '../../image/format.js';
 import { check } from './check/check.js';
 import { creation } from './create/create.js';
+import { keySlots } from './encryption.js';
 import { openImage } from './image.js';
 import { decodeSignature, MAGIC, probedClusterSize } from './layout.js';
 
@@ -20,5 +21,6 @@ export const qcow2: ImageFormat = {
   ownBytes: probedClusterSize,
   open: openImage,
   creation,
+  keySlots,
   check,
 };
