@@ -1,7 +1,6 @@
 import { type Command, Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
 import { collected, declareWriteOptions, type OpenFlags } from './open-options.js';
-import { declarePasswordOption } from './passphrases.js';
 import { parseSize } from './sizes.js';
 
 export interface ConvertFlags extends OpenFlags {
@@ -67,7 +66,6 @@ export function declareConvertOptions(command: Command): void {
     command.on(`option:${option.name()}`, refuse);
   }
   declareWriteOptions(command);
-  declarePasswordOption(command);
 }
 
 /** What `-S` says, in bytes. Throws `usage`. */

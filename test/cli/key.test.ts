@@ -14,7 +14,7 @@ describe('imgfs key', () => {
 
   before(() => {
     first = passwordFile(directory.path('first'), 'the first');
-    second = passwordFile(directory.path('second'), 'das zweite, öffne dich');
+    second = passwordFile(directory.path('second'), 'das zweite, \u00f6ffne dich');
     third = passwordFile(directory.path('third'), 'the third');
   });
 
