@@ -9,7 +9,8 @@ export interface ConvertFlags extends OpenFlags {
   readonly backing?: string;
   readonly backingFormat?: string;
   readonly snapshot?: string;
-  readonly sparse: string;
+  readonly sparse?: string;
+  readonly byHost?: true;
   /** False with -n. */
   readonly create: boolean;
   readonly targetIsZero?: true;
@@ -19,6 +20,7 @@ export interface ConvertFlags extends OpenFlags {
   readonly quiet?: true;
 }
 
+const USUAL_SPARSE = 4096;
 const LARGEST_SPARSE = 16 * 1024 * 1024;
 const SECTOR = 512;
 
@@ -27,7 +29,6 @@ const NOT_YET: readonly (readonly [flags: string, what: string])[] = [
   ['-c', 'compressed output'],
   ['-W', 'writing out of order'],
   ['-m <count>', 'work in parallel'],
-  ['-C', 'copy offloading'],
   ['-r <rate>', 'a limit of speed'],
   ['--salvage', 'going on after read errors'],
   ['--bitmaps', 'copying bitmaps'],
@@ -51,7 +52,11 @@ export function declareConvertOptions(command: Command): void {
       '-l, --snapshot <snapshot>',
       'copy that snapshot of the source: an id or a name, or snapshot.id=...,snapshot.name=...',
     )
-    .option('-S, --sparse <size>', 'so many zeros at once become a hole; 0 writes everything, holes too', '4k')
+    .option('-S, --sparse <size>', 'so many zeros at once become a hole (4k); 0 writes everything, holes too')
+    .option(
+      '-C, --by-host',
+      'have the host copy, or share, what lies in files as it is: zeros there are not looked for',
+    )
     .option('-n, --no-create', 'write into a target that is there, over what it holds')
     .option('--target-is-zero', 'with -n: all of the target reads as zeros already')
     .option('-p, --progress', 'show how far it is at once, not after a second (on a terminal only)')
@@ -69,7 +74,9 @@ export function declareConvertOptions(command: Command): void {
 }
 
 /** What `-S` says, in bytes. Throws `usage`. */
-export function sparseOf({ sparse }: ConvertFlags): number {
+export function sparseOf({ sparse, byHost }: ConvertFlags): number {
+  if (sparse === undefined) return USUAL_SPARSE;
+  if (byHost === true) throw new ImgfsError('usage', '-S looks for zeros in what -C does not look at: leave out one');
   const bytes = parseSize(sparse, '-S');
   if (bytes % SECTOR === 0 && bytes <= LARGEST_SPARSE) return bytes;
   throw new ImgfsError('usage', `-S ${sparse} is impossible`, {

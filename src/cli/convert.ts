@@ -84,7 +84,12 @@ async function convert(request: Request): Promise<void> {
     await interruptible(async (run) => {
       const target = openTarget(request, settings, disk);
       try {
-        const copying: CopyOptions = { sparse, targetIsZero: target.isZero, topLayer: settings.backing !== undefined };
+        const copying: CopyOptions = {
+          sparse,
+          targetIsZero: target.isZero,
+          topLayer: settings.backing !== undefined,
+          byHost: flags.byHost === true,
+        };
         await run(shown(copyDisk(disk, target.disk, copying), disk.size, flags.quiet === true ? undefined : line));
       } catch (error) {
         target.discard();

@@ -102,6 +102,11 @@ export interface Image {
    * and returns the bytes done: what several threads may do at once. `write` does the rest.
    */
   overwrite(from: Uint8Array, at: number): number;
+  /**
+   * As `write`, of bytes that lie as they are at `from` of `source`, copied by the host itself. Returns how many were
+   * done, from the beginning: perhaps fewer than asked for, 0 where it cannot be done, which is what `write` is for.
+   */
+  copyIn(source: Storage, from: number, at: number, length: number): number;
   /** Makes the range read as zeros. `unmap` allows giving its space back to the image and the host. */
   zero(at: number, length: number, options: { readonly unmap: boolean }): void;
   /**

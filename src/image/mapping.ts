@@ -147,6 +147,11 @@ export class MappedImage implements Image {
     return this.changes().overwrite(from, at);
   }
 
+  copyIn(source: Storage, from: number, at: number, length: number): number {
+    this.assertInside(at, length);
+    return this.changes().copyIn(source, from, at, length);
+  }
+
   zero(at: number, length: number, options: { readonly unmap: boolean }): void {
     this.assertInside(at, length);
     this.changes().zero(at, length, options);

@@ -1,3 +1,4 @@
+import type { Storage } from '../storage/storage.js';
 import type { Extent, Image, ImageInfo, Preallocation, Snapshot } from './image.js';
 import type { Sharing } from './sharing.js';
 
@@ -78,6 +79,10 @@ export class SharedImage implements Image {
     } finally {
       sharing.unlockShared();
     }
+  }
+
+  copyIn(source: Storage, from: number, at: number, length: number): number {
+    return this.alone(() => this.image.copyIn(source, from, at, length));
   }
 
   zero(at: number, length: number, options: { readonly unmap: boolean }): void {

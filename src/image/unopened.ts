@@ -48,6 +48,7 @@ export function unopenedImage(reference: Reference): Image {
     writable: false,
     write: refuse,
     overwrite: refuse,
+    copyIn: refuse,
     zero: refuse,
     publish: refuse,
     flush: refuse,

@@ -81,6 +81,33 @@ export class WritePath {
     }
   }
 
+  /** As `Image.copyIn`. */
+  copyIn(source: Storage, from: number, at: number, length: number): number {
+    this.prepare();
+    const mapping = this.disk.map(at, length);
+    if (mapping.kind === 'data' && mapping.ours === true) {
+      if (mapping.storage.copyFrom === undefined) return 0;
+      this.writer.guard(mapping.storage, mapping.offset, mapping.length);
+      return mapping.storage.copyFrom(source, from, mapping.offset, mapping.length) ? mapping.length : 0;
+    }
+    const placement = this.writer.allocate(at, Math.min(length, MAX_PLACEMENT));
+    const head = at - placement.start;
+    const part = Math.min(length, placement.length - head);
+    const harmless = this.isHarmless(placement);
+    let done = false;
+    try {
+      // Old content that has to go along is the business of `write`.
+      if (harmless || part === placement.length) {
+        done = placement.storage.copyFrom?.(source, from, placement.offset + head, part) ?? false;
+      }
+    } finally {
+      if (!done) placement.abandon();
+    }
+    if (!done) return 0;
+    placement.commit(!harmless);
+    return part;
+  }
+
   /** Zeros without writing them where the format can say so; written zeros for what remains of units. */
   zero(at: number, length: number, options: { readonly unmap: boolean }): void {
     this.prepare();
@@ -141,10 +168,7 @@ export class WritePath {
     const placement = this.writer.allocate(at, from.length);
     const head = at - placement.start;
     const data = from.subarray(0, Math.min(from.length, placement.length - head));
-    // Where the guest reads zeros now and the host reads zeros too, no crash can show anything but old or new bytes.
-    // Everywhere else, replaced bytes included, a table that points here too early would show neither.
-    const asItIs = placement.storage.sector === undefined;
-    const harmless = asItIs && placement.fresh && this.disk.readsAsZeros(placement.start, placement.length);
+    const harmless = this.isHarmless(placement);
     try {
       if (harmless) placement.storage.write(data, placement.offset + head);
       else placement.storage.write(this.withOldContent(placement, data, head), placement.offset);
@@ -154,6 +178,14 @@ export class WritePath {
     }
     placement.commit(!harmless);
     return data.length;
+  }
+
+  /**
+   * Where the guest reads zeros now and the host reads zeros too, no crash can show anything but old or new bytes.
+   * Everywhere else, replaced bytes included, a table that points here too early would show neither.
+   */
+  private isHarmless({ storage, fresh, start, length }: Placement): boolean {
+    return storage.sector === undefined && fresh && this.disk.readsAsZeros(start, length);
   }
 
   /** The placement's whole content: `data` at `head`, what the guest reads now around it. */

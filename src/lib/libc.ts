@@ -54,6 +54,11 @@ export interface Libc {
   allocate(fd: number, at: number, length: number): boolean;
   /** fallocate(2), PUNCH_HOLE and KEEP_SIZE. False where the file system or device has no holes, or not this small. */
   punchHole(fd: number, at: number, length: number): boolean;
+  /**
+   * copy_file_range(2): has the host copy bytes from one file to another, or share them where its file system can.
+   * Returns how many; 0 where the first file ends; undefined where the host does not do that for these two.
+   */
+  copyRange(from: number, fromAt: number, to: number, toAt: number, length: number): number | undefined;
   /** Takes (or drops) a shared open-file-description lock on one byte. False when another holder forbids it. */
   lockShared(fd: number, byte: number): boolean;
   unlock(fd: number, byte: number): void;
@@ -102,8 +107,9 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const PR_SET_IO_FLUSHER = 57;
-const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP } = os.errno;
+const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP, EXDEV, EPERM, ETXTBSY } = os.errno;
 const CANNOT_FALLOCATE: readonly number[] = [EOPNOTSUPP, ENOSYS, ENODEV, EINVAL];
+const CANNOT_COPY: readonly number[] = [EOPNOTSUPP, ENOSYS, EINVAL, EXDEV, EPERM, ETXTBSY];
 
 let loaded: Libc | null | undefined;
 
@@ -142,6 +148,13 @@ function flock(type: number, byte: number): Buffer {
   return lock;
 }
 
+/** An off_t that a call reads, and moves on, by its address. */
+function offset64(at: number): Buffer {
+  const offset = Buffer.alloc(8);
+  offset.writeBigInt64LE(BigInt(at));
+  return offset;
+}
+
 function bind(koffi: Koffi): Libc {
   const library = koffi.load(null);
   const native = (signature: string): Native => {
@@ -157,6 +170,9 @@ function bind(koffi: Koffi): Libc {
     linkat: native('int linkat(int from, const char *path, int to, const char *name, int flags)'),
     lseek: native('int64 lseek(int fd, int64 offset, int whence)'),
     fallocate: native('int fallocate(int fd, int mode, int64 offset, int64 length)'),
+    copyFileRange: native(
+      'long copy_file_range(int from, void *fromAt, int to, void *toAt, size_t length, unsigned int flags)',
+    ),
     fcntl: native('int fcntl(int fd, int command, void *lock)'),
     mount: native(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
@@ -212,6 +228,15 @@ function bind(koffi: Koffi): Libc {
     seekEnd: (fd) => check('lseek', () => calls.lseek(fd, 0, SEEK.END)),
     allocate: (fd, at, length) => fallocate(fd, FALLOCATE.RESERVE, at, length),
     punchHole: (fd, at, length) => fallocate(fd, FALLOCATE.PUNCH, at, length),
+    copyRange(from, fromAt, to, toAt, length) {
+      for (;;) {
+        const copied = calls.copyFileRange(from, offset64(fromAt), to, offset64(toAt), length, 0);
+        if (copied >= 0) return copied;
+        const errno = koffi.errno();
+        if (CANNOT_COPY.includes(errno)) return undefined;
+        if (errno !== EINTR) throw new SystemCallError('copy_file_range', errno);
+      }
+    },
     lockShared(fd, byte) {
       if (calls.fcntl(fd, FCNTL.OFD_SETLK, flock(LOCK_TYPE.READ, byte)) === 0) return true;
       const errno = koffi.errno();

@@ -128,6 +128,23 @@ export class FileStorage implements Storage {
     }
   }
 
+  /** copy_file_range(2), which shares the blocks where the file system can. */
+  copyFrom(source: Storage, from: number, at: number, length: number): boolean {
+    this.assertHealthy();
+    const calls = libc();
+    if (calls === undefined || !(source instanceof FileStorage)) return false;
+    try {
+      for (let done = 0; done < length; ) {
+        const copied = calls.copyRange(source.fd, from + done, this.fd, at + done, length - done);
+        if (copied === undefined || copied === 0) return false;
+        done += copied;
+      }
+      return true;
+    } catch (error) {
+      throw hostError(`cannot copy ${source.name} to ${this.name}`, error);
+    }
+  }
+
   /** SEEK_DATA / SEEK_HOLE; a host without them (or without the FFI) answers that all is data. */
   extent(at: number): StorageExtent {
     const end = this.size();

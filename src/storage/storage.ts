@@ -50,6 +50,12 @@ export interface Storage {
    * it may have grown in part. Where the host cannot set space aside, zeros are written into what it calls holes.
    */
   allocate(at: number, length: number): void;
+  /**
+   * As `write`, of `length` bytes that lie at `from` of `source`: the host copies them itself, or has both storages
+   * share them. False where it does not do that for these two, or `source` ends before; any part of the range may then
+   * have been written. Absent where no host could.
+   */
+  copyFrom?(source: Storage, from: number, at: number, length: number): boolean;
   /** The run that holds `at` (0 <= at < size). Where the host cannot tell, everything is data. */
   extent(at: number): StorageExtent;
   /** Bytes the host has allocated for it (what `du` counts). */

@@ -2,6 +2,8 @@ import { expect } from 'chai';
 import { type CopyOptions, copyDisk, type WrittenDisk } from '../../src/convert/copy.js';
 import { JoinedDisk } from '../../src/convert/joined.js';
 import { zeroRuns } from '../../src/convert/zeros.js';
+import { MemoryStorage } from '../../src/storage/memory.js';
+import type { Storage } from '../../src/storage/storage.js';
 import { Random, SEED } from '../support/seed.js';
 import { contentOf, data, hole, MadeDisk, type Run } from './made-disk.js';
 
@@ -14,6 +16,9 @@ class Taken implements WrittenDisk {
   readonly bytes: Buffer;
   readonly written: (readonly [from: number, to: number])[] = [];
   readonly cleared: (readonly [from: number, to: number])[] = [];
+  readonly copied: (readonly [from: number, at: number, length: number])[] = [];
+  /** How much of a range the host is said to copy. */
+  hostCopies: (at: number, length: number) => number = () => 0;
 
   constructor(
     readonly size: number,
@@ -28,13 +33,19 @@ class Taken implements WrittenDisk {
     this.bytes.set(from, at);
   }
 
+  copyIn(_: Storage, from: number, at: number, length: number): number {
+    const done = this.hostCopies(at, length);
+    if (done > 0) this.copied.push([from, at, done]);
+    return done;
+  }
+
   zero(at: number, length: number): void {
     this.cleared.push([at, at + length]);
     this.bytes.subarray(at, at + length).fill(0);
   }
 }
 
-const PLAIN: CopyOptions = { targetIsZero: true, topLayer: false, sparse: 4096 };
+const PLAIN: CopyOptions = { targetIsZero: true, topLayer: false, sparse: 4096, byHost: false };
 
 function copy(source: MadeDisk | JoinedDisk, target: WrittenDisk, options: Partial<CopyOptions> = {}): number[] {
   return [...copyDisk(source, target, { ...PLAIN, ...options })];
@@ -78,6 +89,44 @@ describe('copying disks', () => {
     const target = new Taken(source.size, 0);
     copy(source, target, { sparse: 0 });
     expect(target.written).to.deep.equal([[0, source.size]]);
+  });
+
+  describe('by the host', () => {
+    const storage = new MemoryStorage('host');
+    const placed = (length: number, offset: number): Run => ({ ...data(length, 1), storage, offset });
+
+    it('in pieces as they lie, whatever the extents; the rest is read', () => {
+      const runs = [placed(MIB, 5000), placed(MIB, 5000 + MIB), placed(4096, 0), hole(4096), data(4096, 1)];
+      const source = new MadeDisk(runs);
+      const target = new Taken(source.size, 0);
+      target.hostCopies = (_, length) => length;
+      copy(source, target, { byHost: true });
+      expect(target.copied).to.deep.equal([
+        [5000, 0, 2 * MIB],
+        [0, 2 * MIB, 4096],
+      ]);
+      expect(source.reads).to.deep.equal([[2 * MIB + 8192, 4096]]);
+    });
+
+    it('goes on where it stopped, and reads what it does not copy', () => {
+      const source = new MadeDisk([placed(3 * MIB, 0)]);
+      const target = new Taken(source.size, 0);
+      target.hostCopies = (at, length) => (at < MIB ? Math.min(length, MIB / 4) : 0);
+      copy(source, target, { byHost: true });
+      expect(target.copied.map(([, at]) => at)).to.deep.equal([0, 1, 2, 3].map((n) => (n * MIB) / 4));
+      expect(source.reads).to.deep.equal([
+        [MIB, MIB],
+        [2 * MIB, MIB],
+      ]);
+    });
+
+    it('never unless asked', () => {
+      const source = new MadeDisk([placed(3 * MIB, 0)]);
+      const target = new Taken(source.size, 0);
+      target.hostCopies = (_, length) => length;
+      copy(source, target);
+      expect([target.copied, source.reads.length]).to.deep.equal([[], 2]);
+    });
   });
 
   it('stops where nobody asks for more', () => {

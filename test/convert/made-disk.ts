@@ -1,6 +1,7 @@
 /** Disks made of runs, for tests of what reads disks by their extents. */
 import type { ComparedDisk } from '../../src/convert/compare.js';
 import type { Extent } from '../../src/image/image.js';
+import type { Storage } from '../../src/storage/storage.js';
 
 /** A run of a made disk: what it says of itself, and the byte it is full of. */
 export interface Run {
@@ -8,6 +9,9 @@ export interface Run {
   readonly zero: boolean;
   readonly data: boolean;
   readonly byte: number;
+  /** Where its bytes are said to lie. */
+  readonly storage?: Storage;
+  readonly offset?: number;
 }
 
 export const hole = (length: number): Run => ({ length, zero: true, data: false, byte: 0 });
@@ -30,8 +34,9 @@ export class MadeDisk implements ComparedDisk {
   }
 
   extent(at: number, length: number): Extent {
-    const { start, length: run, ...rest } = this.holding(at);
-    return { ...rest, start: at, length: Math.min(start + run - at, length) };
+    const { start, length: run, offset, ...rest } = this.holding(at);
+    const place = offset === undefined ? {} : { offset: offset + at - start };
+    return { ...rest, ...place, start: at, length: Math.min(start + run - at, length) };
   }
 
   read(into: Uint8Array, at: number): void {

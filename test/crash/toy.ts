@@ -116,6 +116,10 @@ class ToyImage implements Image {
     if (!this.mistakes.has('flush does nothing')) this.storage.flush();
   }
 
+  copyIn(): number {
+    return 0;
+  }
+
   overwrite(): number {
     return 0;
   }

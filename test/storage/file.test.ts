@@ -4,6 +4,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { ImgfsError } from '../../src/lib/errors.js';
 import { FileStorage, fileLength } from '../../src/storage/file.js';
+import { MemoryStorage } from '../../src/storage/memory.js';
 import { noLoopDevices, openDescriptors, skipBecause, withLoopDevice, withScratch } from '../support/scratch.js';
 import { openFile } from './implementations.js';
 
@@ -32,6 +33,24 @@ describe('file storage', () => {
       expect(storage.extent(0)).to.deep.equal({ data: true, length: 50_000 });
       expect(storage.read(Buffer.alloc(100), 100_000)).to.equal(0);
       storage.close();
+    }));
+
+  it('has the host copy from another file, and nothing else', () =>
+    withScratch('copy', (directory) => {
+      const [one, other] = ['one', 'other'].map((name) => path.join(directory, name)) as [string, string];
+      const bytes = Buffer.from(Array.from({ length: 100_000 }, (_, n) => n % 251));
+      fs.writeFileSync(one, bytes);
+      fs.writeFileSync(other, '');
+      const [source, target] = [openFile(one, 'r'), openFile(other)];
+      expect(target.copyFrom?.(source, 1000, 5000, 90_000)).to.equal(true);
+      expect(fs.readFileSync(other).equals(Buffer.concat([Buffer.alloc(5000), bytes.subarray(1000, 91_000)]))).to.equal(
+        true,
+      );
+      expect(target.copyFrom?.(source, 99_000, 0, 2000), 'past the end').to.equal(false);
+      expect(target.copyFrom?.(new MemoryStorage('memory'), 0, 0, 100), 'no file').to.equal(false);
+      expect(reasonOf(() => source.copyFrom?.(target, 0, 0, 100))).to.equal('read-only');
+      source.close();
+      target.close();
     }));
 
   it('finds holes of a sparse file', () =>
