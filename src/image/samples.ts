@@ -86,6 +86,8 @@ export interface WritableSample {
   readonly qemu: QemuJudge;
   /** Why some space is lost for good when this is written, even where nothing goes wrong. Otherwise none may be. */
   readonly loses?: string;
+  /** Set where half a sector reads as noise (encrypted): failing hosts then write whole ones. */
+  readonly wholeSectors?: true;
   /** For samples with more or larger crash states than others: only one in so many is looked at. */
   readonly oneIn?: number;
 }

@@ -1,3 +1,4 @@
+import { roundDown } from '../lib/bits.js';
 import { ImgfsError, type Reason } from '../lib/errors.js';
 import type { Storage, StorageExtent } from './storage.js';
 
@@ -22,6 +23,8 @@ export interface Fault {
   readonly effect: Effect;
   /** Only what needs new space is counted and fails: what a full file system does to a sparse file. */
   readonly growing?: boolean;
+  /** A short write ends at a multiple of this, as hosts store whole sectors; by default anywhere. */
+  readonly sector?: number;
 }
 
 /** Nothing fails; operations are only counted, which tells a loop over faults how far it has to go. */
@@ -70,11 +73,15 @@ export class Faults {
 
   /** A storage over `below` that obeys this plan. Closing it closes `below`. */
   inject(below: Storage): Storage {
-    return new FaultyStorage(below, (operation, at = 0, length = 0) => {
-      const takes = operation === 'write' || operation === 'allocate';
-      const counts = this.fault.growing !== true || (takes && needsSpace(below, at, length));
-      return counts ? this.next(operation) : undefined;
-    });
+    return new FaultyStorage(
+      below,
+      (operation, at = 0, length = 0) => {
+        const takes = operation === 'write' || operation === 'allocate';
+        const counts = this.fault.growing !== true || (takes && needsSpace(below, at, length));
+        return counts ? this.next(operation) : undefined;
+      },
+      this.fault.sector,
+    );
   }
 
   /** Runs `action` with nothing failing or counted: for looking at what a fault has left. */
@@ -122,6 +129,7 @@ class FaultyStorage implements Storage {
   constructor(
     private readonly below: Storage,
     private readonly next: (operation: Operation, at?: number, length?: number) => Effect | undefined,
+    private readonly cut = 1,
   ) {}
 
   get name(): string {
@@ -140,6 +148,11 @@ class FaultyStorage implements Storage {
     return this.below.size();
   }
 
+  /** How much of a write a short one stores. */
+  private half(at: number, length: number): number {
+    return Math.max(0, roundDown(at + Math.floor(length / 2), this.cut) - at);
+  }
+
   read(into: Uint8Array, at: number): number {
     const effect = this.next('read');
     if (effect === undefined) return this.below.read(into, at);
@@ -150,7 +163,7 @@ class FaultyStorage implements Storage {
   write(from: Uint8Array, at: number): void {
     this.assertHealthy();
     const effect = this.next('write', at, from.length);
-    if (effect === 'short') this.below.write(from.subarray(0, Math.floor(from.length / 2)), at);
+    if (effect === 'short') this.below.write(from.subarray(0, this.half(at, from.length)), at);
     if (effect !== undefined) throw this.injected(effect, 'write');
     this.below.write(from, at);
   }

@@ -20,6 +20,8 @@ export interface Workload {
   readonly qemu?: QemuJudge;
   /** Why space may be lost without a crash. */
   readonly loses?: string | undefined;
+  /** Failing writes end between sectors. */
+  readonly wholeSectors?: true | undefined;
   /** The image is marked dirty: until it is repaired its refcounts mean nothing. */
   readonly beginsDirty?: boolean;
   /** Over storages without a cache above the medium. */

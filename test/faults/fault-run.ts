@@ -25,11 +25,18 @@ export interface Prepared {
   readonly rig: Rig;
   readonly first: World;
   readonly operations: readonly Operation[];
+  /** Where short writes end. */
+  readonly sector: number;
 }
 
 export function prepare(workload: Workload): Prepared {
   const rig = rigOf(workload);
-  return { rig, first: firstWorld(rig), operations: workload.operations };
+  return {
+    rig,
+    first: firstWorld(rig),
+    operations: workload.operations,
+    sector: workload.wholeSectors === true ? 512 : 1,
+  };
 }
 
 /** One run. `host` has qemu-img look at the end of it. */
@@ -60,14 +67,14 @@ class FaultRun {
   private broken = false;
 
   constructor(
-    { rig, first, operations }: Prepared,
+    { rig, first, operations, sector }: Prepared,
     private readonly fault: Fault,
   ) {
     this.rig = rig;
     this.memory = rig.files.map(({ storage }) => storage.copy());
     this.shown = first;
     this.kept = [first];
-    this.faults = new Faults(fault);
+    this.faults = new Faults({ ...fault, sector });
     this.storages = this.memory.map((storage) => this.faults.inject(storage));
     this.operations = operations;
   }

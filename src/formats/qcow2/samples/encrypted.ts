@@ -25,6 +25,7 @@ function sample(name: string, options: Omit<SampleOptions, 'size'>): WritableSam
     snapshots: true,
     // Never resized: half of such trials set space aside, which an encrypted image refuses.
     qemu: 'nothing',
+    wholeSectors: true,
   };
 }
 
