@@ -47,6 +47,9 @@ export function damage(bytes: Buffer, tables: Damageable['tables'], random: Rand
     0x200n,
     BigInt(4096 * (clusters + 50)),
     0xffffn,
+    // Beyond 2^53, aligned and not.
+    0x00f0_0000_0004_5000n,
+    0x00f0_0000_0004_5200n,
   ];
   const value = values[random.below(values.length)] ?? 0n;
   bytes.writeBigUInt64BE(value, entry);

@@ -150,10 +150,11 @@ export class Census {
       if (high === 0 && low === 0) continue;
       if (hasReservedBits(high, low, 'l1')) this.corruption(`L1 entry ${i / 2} has reserved bits set`);
       const table = entryOffset(high, low);
-      if (Number.isNaN(table) || !this.refer(table, clusterSize, `L1 entry ${i / 2}`)) continue;
-      if (table % clusterSize !== 0)
-        this.corruption(`the L2 table at ${table} is not aligned; L1 entry ${i / 2} is corrupt`);
-      this.level2(table, active);
+      // The lower half alone tells, also where the whole is no number.
+      if (entryOffset(0, low) % clusterSize !== 0)
+        this.corruption(`L1 entry ${i / 2} is corrupt: its L2 table is not aligned`);
+      if (Number.isNaN(table)) this.corruption(`L1 entry ${i / 2} points beyond 2^53`);
+      else if (this.refer(table, clusterSize, `L1 entry ${i / 2}`)) this.level2(table, active);
     }
   }
 
@@ -210,12 +211,13 @@ export class Census {
       this.findings.allocated++;
       if (expected !== 0 && offset !== expected) this.findings.fragmented++;
     }
-    if (Number.isNaN(offset)) this.corruption('an L2 entry points beyond 2^53');
-    else {
-      if (offset % clusterSize !== 0)
-        this.corruption(`the cluster at ${offset} is not aligned; its L2 entry is corrupt`);
-      if (!external) this.refer(offset, clusterSize, 'a cluster');
-    }
+    const beyond = Number.isNaN(offset);
+    const where = beyond ? 'beyond 2^53' : `at ${offset}`;
+    // The lower half alone tells, also where the whole is no number.
+    if (entryOffset(0, low) % clusterSize !== 0)
+      this.corruption(`the cluster ${where} is not aligned; its L2 entry is corrupt`);
+    if (beyond) this.corruption('an L2 entry points beyond 2^53');
+    else if (!external) this.refer(offset, clusterSize, 'a cluster');
     return offset + clusterSize;
   }
 
@@ -229,9 +231,9 @@ export class Census {
     for (let i = 0; i < entries; i++) {
       const at = refcountBlockOffset(table[i * 2]!, table[i * 2 + 1]!);
       if (at === 0) continue;
-      if (Number.isNaN(at) || at % header.clusterSize !== 0) {
+      if (refcountBlockOffset(0, table[i * 2 + 1]!) % header.clusterSize !== 0) {
         this.badBlock(`refcount block ${i} is not aligned; the refcount table entry is corrupt`);
-      } else if (at >= this.fileBytes) {
+      } else if (Number.isNaN(at) || at >= this.fileBytes) {
         this.badBlock(`refcount block ${i} is outside the image`);
       } else {
         this.refer(at, header.clusterSize, `refcount block ${i}`, this.refcountClusters);

@@ -4,6 +4,9 @@ import { readTable, type Storage } from '../../../storage/storage.js';
 import type { Header } from '../header.js';
 import { decodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES, refcountBlockOffset } from './layout.js';
 
+/** Upper halves of offsets from here on are negative numbers to QEMU, which cannot read there. */
+const NEGATIVE = 2 ** 31;
+
 /**
  * Reads refcounts of any width. Keeps the table (at most 8 MiB, checked with the header) and the last block used:
  * whoever needs many refcounts asks in order.
@@ -50,10 +53,15 @@ export class Refcounts {
   private blockOf(index: number): Buffer | undefined {
     this.table ??= this.readTable();
     if (index * 2 >= this.table.length) return undefined;
-    const at = refcountBlockOffset(this.table[index * 2]!, this.table[index * 2 + 1]!);
+    const [high, low] = [this.table[index * 2]!, this.table[index * 2 + 1]!];
+    const at = refcountBlockOffset(high, low);
     if (at === 0) return undefined;
-    if (Number.isNaN(at) || at % this.header.clusterSize !== 0) {
+    // The lower half alone tells, also where the whole is no number: that lies past the end of any file, or is negative.
+    if (high >= NEGATIVE || refcountBlockOffset(0, low) % this.header.clusterSize !== 0) {
       throw corrupt(`${this.storage.name}: refcount table entry ${index} does not point to a block`);
+    }
+    if (Number.isNaN(at)) {
+      throw new ImgfsError('truncated', `${this.storage.name}: refcount block ${index} lies beyond 2^53`);
     }
     if (at !== this.blockAt) {
       this.blockAt = 0;
