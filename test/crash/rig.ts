@@ -4,6 +4,7 @@ import type { ImageFormat, OpenContext, Reference } from '../../src/image/format
 import type { Image } from '../../src/image/image.js';
 import { DEFAULT_LIMITS, type Limits } from '../../src/image/limits.js';
 import type { QemuJudge, SampleFile } from '../../src/image/samples.js';
+import { ImgfsError } from '../../src/lib/errors.js';
 import type { MemoryStorage } from '../../src/storage/memory.js';
 import type { Storage } from '../../src/storage/storage.js';
 import { readAll } from '../support/images.js';
@@ -34,12 +35,17 @@ export class Rig {
     private readonly beginsDirty = false,
   ) {}
 
-  /** The image was dirty from the start and still is: only its data can be judged. */
+  /** The image was dirty from the start and still is: only its data can be judged. One that does not open is not. */
   unrepaired(storages: readonly Storage[]): boolean {
     if (!this.beginsDirty) return false;
-    const image = this.open(storages, false);
-    image.close();
-    return image.info.dirty;
+    try {
+      const image = this.open(storages, false);
+      image.close();
+      return image.info.dirty;
+    } catch (error) {
+      if (error instanceof ImgfsError) return false;
+      throw error;
+    }
   }
 
   /** Opens the image over `storages`, which are in the order of `files` and belong to the caller. */
