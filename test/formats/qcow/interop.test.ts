@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import { qcow } from '../../../src/formats/qcow/index.js';
 import { expectAsQemu, infoOf, qemuInfo } from '../../support/as-qemu.js';
 import { makeImage } from '../../support/creation.js';
+import { EncryptedQemu, openEncrypted, passwordFile } from '../../support/encrypted.js';
 import { openFile, openToWrite, readAll } from '../../support/images.js';
 import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo } from '../../support/qemu.js';
 import { hasTool, scratch, skipBecause } from '../../support/scratch.js';
@@ -75,15 +76,21 @@ describe('qcow as qemu-img makes it', function () {
     expect(() => openFile(path)).to.throw(/was named without its format and names/);
   });
 
-  it('encrypted: told, not read', () => {
+  it('encrypted: told without the passphrase, read with it, not written', () => {
     const path = directory.path('encrypted.qcow');
-    const options = 'encrypt.format=aes,encrypt.key-secret=s';
-    qemuImg('create', '-q', '--object', 'secret,id=s,data=abc', ...QCOW, '-o', options, path, '1M');
-    const image = openFile(path);
-    expect(infoOf(image)).to.deep.equal(qemuInfo(path));
-    expect(() => image.read(new Uint8Array(1), 0)).to.throw(/encrypted with AES/);
+    const qemu = new EncryptedQemu('qcow', passwordFile(directory.path('secret')));
+    qemu.create(path, 'encrypt.format=aes,encrypt.key-secret=s', 3 * MIB + 512);
+    qemu.io(path, 'write -P 0x5a 1k 70k', 'write -P 0x77 1M 1M', `write -P 3 ${3 * MIB} 512`);
+    const closed = openFile(path);
+    expect(infoOf(closed)).to.deep.equal(qemuInfo(path));
+    expect(() => closed.read(new Uint8Array(1), 0)).to.throw(/encrypted, and no passphrase was given/);
+    closed.close();
+    const image = openEncrypted(path);
+    const disk = qemu.bytes(path);
+    expect(readAll(image).equals(disk)).to.equal(true);
+    expect(readAll(image, 333).equals(disk)).to.equal(true);
     image.close();
-    expect(() => openToWrite(path)).to.throw(/encrypted images cannot be written yet/);
+    expect(() => openEncrypted(path, { write: true })).to.throw(/encrypted images cannot be written yet/);
   });
 });
 
