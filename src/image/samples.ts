@@ -62,6 +62,8 @@ export interface Specimen {
   readonly fields: readonly FieldPlace[];
   /** Why QEMU is not asked about its mutants. */
   readonly notForQemu?: string;
+  /** Why what QEMU reads of this mutant is wrong; undefined where it should be right. */
+  misreadByQemu?(mutant: Uint8Array): string | undefined;
 }
 
 /**

@@ -40,6 +40,11 @@ const DIFFERENCES: readonly Difference[] = [
     why: "the UUID of a parent's modification names no parent, and VirtualBox does not look at it there either",
   },
   {
+    verdict: 'only we accept',
+    said: /unaligned (data|block map) offset/,
+    why: "only QEMU wants a VDI's map and blocks to begin with a sector: what lies elsewhere is found all the same",
+  },
+  {
     verdict: 'only QEMU accepts',
     said: /cannot make out the extent/,
     why: 'QEMU skips lines of a vmdk that it cannot read, and shows a disk without what they name',

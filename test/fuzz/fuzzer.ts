@@ -113,17 +113,27 @@ class Run {
     }
     const { compareEvery } = this.options;
     const wanted = compareEvery > 0 && n % compareEvery === 0 && specimen.notForQemu === undefined;
-    if (wanted) this.judge(compare(format, bytes, specimen.beside ?? [], this.directory), described);
+    if (!wanted) return;
+    const comparison = compare(format, bytes, specimen.beside ?? [], this.directory);
+    this.compared[comparison.verdict] = (this.compared[comparison.verdict] ?? 0) + 1;
+    if (comparison.verdict !== 'different') this.judge(comparison, described);
+    else {
+      const why = specimen.misreadByQemu?.(bytes);
+      if (why === undefined) this.failures.push(described('reads differ from those of qemu-img'));
+      else this.explain(why);
+    }
   }
 
-  private judge(comparison: Comparison, described: (what: string) => string): void {
-    const { verdict, said, reason } = comparison;
-    this.compared[verdict] = (this.compared[verdict] ?? 0) + 1;
-    if (verdict === 'different') this.failures.push(described('reads differ from those of qemu-img'));
+  /** What only one of us accepts. */
+  private judge({ verdict, said, reason }: Comparison, described: (what: string) => string): void {
     const claim = reason === undefined || reason === 'corrupt' || reason === 'truncated';
     if (verdict !== 'only we accept' && !(verdict === 'only QEMU accepts' && claim)) return;
     const why = explanation(verdict, said);
     if (why === undefined) this.untriaged.push(described(`${verdict}: ${said}`));
-    else this.explained[why] = (this.explained[why] ?? 0) + 1;
+    else this.explain(why);
+  }
+
+  private explain(why: string): void {
+    this.explained[why] = (this.explained[why] ?? 0) + 1;
   }
 }
