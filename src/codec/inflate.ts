@@ -39,12 +39,20 @@ function decoded(
 
 const DAMAGED = new Set(['Z_DATA_ERROR', 'Z_BUF_ERROR', 'Z_NEED_DICT', 'ERR_BUFFER_TOO_LARGE']);
 
-/** Packs `plain` as one raw deflate stream that a reader with a 4 KiB window can decode (what qcow2 asks for). */
+/**
+ * Packs `plain` as one raw deflate stream that a reader with a 4 KiB window can decode (what qcow2 asks for), with
+ * QEMU's parameters.
+ */
 export function deflate(plain: Uint8Array): Uint8Array {
-  return deflateRawSync(plain, { windowBits: 12 });
+  return deflateRawSync(plain, { windowBits: 12, memLevel: 9, chunkSize: roomFor(plain) });
 }
 
 /** Packs `plain` as one stream with zlib's own header and checksum (RFC 1950). */
 export function deflateZlib(plain: Uint8Array): Uint8Array {
-  return deflateSync(plain);
+  return deflateSync(plain, { chunkSize: roomFor(plain) });
+}
+
+/** Packed in one piece, whatever it holds. */
+function roomFor(plain: Uint8Array): number {
+  return plain.length + Math.ceil(plain.length / 1024) + 64;
 }

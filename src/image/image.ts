@@ -1,3 +1,4 @@
+import type { PackMethod } from '../codec/pack.js';
 import type { Storage } from '../storage/storage.js';
 
 /** A value as JSON has it. */
@@ -69,6 +70,16 @@ export interface ImageInfo {
  */
 export type Preallocation = 'off' | 'metadata' | 'falloc' | 'full';
 
+/** How an image stores units packed: what any thread needs to pack them for it. */
+export interface Packing {
+  /** Guest bytes that are packed together. They begin at multiples of it. */
+  readonly unit: number;
+  /** What `pack` is told. */
+  readonly method: PackMethod;
+  /** The image stores nothing otherwise: `write` packs too, and every unit is written once, in ascending order. */
+  readonly always: boolean;
+}
+
 /**
  * An opened virtual disk. Offsets and lengths are guest bytes; `size` is exact, also where it is no multiple of 512.
  * Whoever opened it closes it; closing an image closes what it opened (its backing image, its snapshots' readers).
@@ -107,6 +118,13 @@ export interface Image {
    * done, from the beginning: perhaps fewer than asked for, 0 where it cannot be done, which is what `write` is for.
    */
   copyIn(source: Storage, from: number, at: number, length: number): number;
+  /** How units can be stored packed; undefined where they cannot. */
+  readonly packing: Packing | undefined;
+  /**
+   * As `write`, of the one whole unit at `at` (a multiple of `packing.unit`), packed by `packing.method`. The unit that
+   * the disk ends in was filled up with zeros before.
+   */
+  writePacked(packed: Uint8Array, at: number): void;
   /** Makes the range read as zeros. `unmap` allows giving its space back to the image and the host. */
   zero(at: number, length: number, options: { readonly unmap: boolean }): void;
   /**

@@ -1,7 +1,7 @@
 import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
 import type { Health } from './health.js';
-import type { Extent, Image, ImageInfo, Preallocation, Snapshot } from './image.js';
+import type { Extent, Image, ImageInfo, Packing, Preallocation, Snapshot } from './image.js';
 import { ReadPath } from './reading.js';
 import type { LayerWriter, SnapshotWriter } from './writer.js';
 import { WritePath, type WrittenDisk } from './writing.js';
@@ -150,6 +150,17 @@ export class MappedImage implements Image {
   copyIn(source: Storage, from: number, at: number, length: number): number {
     this.assertInside(at, length);
     return this.changes().copyIn(source, from, at, length);
+  }
+
+  get packing(): Packing | undefined {
+    return this.writing?.writer.packing;
+  }
+
+  writePacked(packed: Uint8Array, at: number): void {
+    this.assertInside(at, 1);
+    this.changes().writePacked(packed, at);
+    // Units are known by where they lie, and that may have been another's place.
+    this.reading.forget();
   }
 
   zero(at: number, length: number, options: { readonly unmap: boolean }): void {

@@ -1,3 +1,4 @@
+import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
 import type { Extent, Image, ImageInfo, Preallocation, Snapshot } from './image.js';
 import type { Sharing } from './sharing.js';
@@ -14,6 +15,8 @@ export class SharedImage implements Image {
   readonly blockSize: number;
   readonly backing: Image | undefined;
   readonly writable: boolean;
+  /** Each thread keeps units it unpacked, and would not learn that their places hold others. */
+  readonly packing = undefined;
 
   constructor(
     private readonly image: Image,
@@ -83,6 +86,10 @@ export class SharedImage implements Image {
 
   copyIn(source: Storage, from: number, at: number, length: number): number {
     return this.alone(() => this.image.copyIn(source, from, at, length));
+  }
+
+  writePacked(): void {
+    throw new ImgfsError('unsupported', 'an image that threads share stores nothing packed');
   }
 
   zero(at: number, length: number, options: { readonly unmap: boolean }): void {

@@ -49,6 +49,8 @@ export function unopenedImage(reference: Reference): Image {
     write: refuse,
     overwrite: refuse,
     copyIn: refuse,
+    packing: undefined,
+    writePacked: refuse,
     zero: refuse,
     publish: refuse,
     flush: refuse,

@@ -1,5 +1,5 @@
 import type { Storage } from '../storage/storage.js';
-import type { Preallocation, Snapshot } from './image.js';
+import type { Packing, Preallocation, Snapshot } from './image.js';
 
 /**
  * Where the first bytes of a range can be written that cannot be overwritten where they lie now: whole units of the
@@ -49,6 +49,10 @@ export interface LayerWriter {
    * done: 0 where the range begins inside a unit or holds no whole one. `unmap` also gives their space back.
    */
   zero(at: number, length: number, options: { readonly unmap: boolean }): number;
+  /** How units can be stored packed, together with `writePacked`; absent where they cannot. */
+  readonly packing?: Packing | undefined;
+  /** Stores the unit at `at`, packed, in place of what is there. The guest sees it on return. */
+  writePacked?(packed: Uint8Array, at: number): void;
   /** Publishes what is pending, where something is. What it may cost is bounded, so it is called once a second. */
   publish(): void;
   /** Publishes what is pending and returns when everything written before is durable. */

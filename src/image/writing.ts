@@ -1,4 +1,5 @@
 import { roundUp } from '../lib/bits.js';
+import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
 import type { Health } from './health.js';
 import type { Preallocation } from './image.js';
@@ -106,6 +107,17 @@ export class WritePath {
     if (!done) return 0;
     placement.commit(!harmless);
     return part;
+  }
+
+  /** As `Image.writePacked`. */
+  writePacked(packed: Uint8Array, at: number): void {
+    const { packing } = this.writer;
+    if (packing === undefined || this.writer.writePacked === undefined) {
+      throw new ImgfsError('unsupported', 'the image stores nothing packed');
+    }
+    if (at % packing.unit !== 0) throw new RangeError(`${at} is no multiple of ${packing.unit}`);
+    this.prepare();
+    this.writer.writePacked(packed, at);
   }
 
   /** Zeros without writing them where the format can say so; written zeros for what remains of units. */

@@ -1,6 +1,15 @@
 import { expect } from 'chai';
-import { deflate, inflate } from '../../src/codec/inflate.js';
-import { libZstd, nodeZstd, prepareCodecs, wasmZstd, type ZstdBackend, zstdDecompress } from '../../src/codec/zstd.js';
+import { deflate, inflate, inflateZlib } from '../../src/codec/inflate.js';
+import { type PackMethod, pack } from '../../src/codec/pack.js';
+import {
+  libZstd,
+  nodeZstd,
+  prepareCodecs,
+  wasmZstd,
+  type ZstdBackend,
+  zstdCompress,
+  zstdDecompress,
+} from '../../src/codec/zstd.js';
 import { readZstdFrame, storedZstdFrame } from '../../src/codec/zstd-frame.js';
 import { Random } from '../support/seed.js';
 
@@ -114,6 +123,16 @@ for (const [name, make] of BACKENDS) {
       expect(zstdDecompress(frame, new Uint8Array(UNIT / 2), backend)).to.equal(undefined);
     });
 
+    it('packs what it unpacks, and only where that is smaller', () => {
+      const bytes = plain(8);
+      const packed = zstdCompress(bytes, backend) ?? Buffer.alloc(0);
+      expect(packed.length).to.be.within(1, UNIT - 1);
+      const into = Buffer.alloc(UNIT);
+      expect(zstdDecompress(packed, into, backend)).to.equal(UNIT);
+      expect(bytes.equals(into)).to.equal(true);
+      expect(zstdCompress(new Random(9).bytes(UNIT), backend)).to.equal(undefined);
+    });
+
     it('survives random damage', () => {
       const random = new Random();
       const frame = storedZstdFrame(plain(7));
@@ -126,6 +145,28 @@ for (const [name, make] of BACKENDS) {
     });
   });
 }
+
+describe('packing', () => {
+  const readers: Record<PackMethod, (packed: Uint8Array, into: Uint8Array) => number | undefined> = {
+    deflate: inflate,
+    zlib: inflateZlib,
+    zstd: zstdDecompress,
+  };
+  for (const method of ['deflate', 'zlib', 'zstd'] as const) {
+    it(`by ${method} comes back, and says where it does not pay`, async () => {
+      await prepareCodecs();
+      const noise = new Random(10).bytes(UNIT);
+      for (const bytes of [plain(9), Buffer.alloc(512, 7), noise]) {
+        const packed = pack(method, bytes);
+        expect(packed === undefined).to.equal(bytes === noise && method !== 'zlib');
+        if (packed === undefined) continue;
+        const into = Buffer.alloc(bytes.length);
+        expect(readers[method](packed, into)).to.equal(bytes.length);
+        expect(bytes.equals(into)).to.equal(true);
+      }
+    });
+  }
+});
 
 describe('prepareCodecs', () => {
   it('leaves a decoder that works synchronously', async () => {

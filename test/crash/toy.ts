@@ -120,6 +120,12 @@ class ToyImage implements Image {
     return 0;
   }
 
+  readonly packing = undefined;
+
+  writePacked(): void {
+    throw new ImgfsError('unsupported', 'a toy stores nothing packed');
+  }
+
   overwrite(): number {
     return 0;
   }
