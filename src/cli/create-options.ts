@@ -40,17 +40,17 @@ export function asksForHelp(lists: readonly string[]): boolean {
 
 /** The list of options, for `-o help`. */
 export function createHelp(format: ImageFormat): string {
-  const rows = createOptionsOf(format).map(({ name, kind, choices, summary, fallback, unsupported }) => {
+  const rows = createOptionsOf(format).map(({ name, kind, choices, summary, fallback }) => {
     const value = choices === undefined ? PLACEHOLDERS[kind] : choices.join('|');
     const usual = fallback === undefined ? '' : ` (${shown(fallback)})`;
-    return [`  ${unsupported === undefined ? `${name}=${value}` : name}`, `${summary}${usual}`];
+    return [`  ${name}=${value}`, `${summary}${usual}`];
   });
   return `Options of ${format.name}, as -o NAME=VALUE,...:\n${table(rows)}`;
 }
 
 /**
  * The values in the lists a user gave, by name; where one is given twice the last counts. Throws `usage` for a name
- * the format does not have and a value the option does not, `unsupported` for what is only known by name.
+ * the format does not have and a value the option does not.
  */
 export function parseCreateOptions(lists: readonly string[], format: ImageFormat): ReadonlyMap<string, OptionValue> {
   const declared = createOptionsOf(format);
@@ -64,8 +64,7 @@ export function parseCreateOptions(lists: readonly string[], format: ImageFormat
         hint: meant(name, names, `see imgfs create -f ${format.name} -o help`),
       });
     }
-    const value = read(option, text);
-    if (value !== undefined) values.set(name, value);
+    values.set(name, read(option, text));
   }
   return values;
 }
@@ -84,12 +83,7 @@ function itemsOf(list: string): readonly string[] {
   return items.map((item) => item.replaceAll('\0', ','));
 }
 
-function read(option: CreateOption, text: string | undefined): OptionValue | undefined {
-  const { name, kind, choices, unsupported } = option;
-  if (unsupported !== undefined) {
-    if (text !== undefined && OFF.includes(text)) return undefined;
-    throw new ImgfsError('unsupported', `option ${name}: ${unsupported}`);
-  }
+function read({ name, kind, choices }: CreateOption, text: string | undefined): OptionValue {
   if (kind === 'flag') return flag(name, text ?? 'on');
   if (text === undefined || text === '') throw new ImgfsError('usage', `option ${name} needs a value: ${name}=...`);
   if (kind === 'size') return parseSize(text, name);

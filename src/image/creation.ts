@@ -19,8 +19,6 @@ export interface CreateOption<T extends OptionValue | undefined = OptionValue | 
   readonly choices?: readonly string[];
   /** What counts where nothing is given. */
   readonly fallback: T;
-  /** Why any value but `off` is refused, of an option that is only known by name. */
-  readonly unsupported?: string;
 }
 
 /** A number of bytes. */
@@ -57,11 +55,6 @@ export function choiceOption<C extends string>(
 /** Any text, never empty. */
 export function textOption(name: string, summary: string): CreateOption<string | undefined> {
   return { name, kind: 'text', summary, fallback: undefined };
-}
-
-/** An option of qemu-img that is refused by its name, and why. */
-export function unsupportedOption(name: string, why: string): CreateOption<undefined> {
-  return { name, kind: 'text', summary: `not supported: ${why}`, fallback: undefined, unsupported: why };
 }
 
 /** The values a user gave, by name; each is of its option's kind and among its choices. */

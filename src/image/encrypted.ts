@@ -8,7 +8,7 @@ import type { OpenContext } from './format.js';
 import { type ImageKey, noPassphrase } from './keys.js';
 
 /** The method of qcow and of qcow2's first: AES of 128 bits, no derivation. */
-const QCOW_AES: CipherSpec = { mode: 'cbc', generator: 'plain64' };
+export const QCOW_AES: CipherSpec = { mode: 'cbc', generator: 'plain64' };
 const QCOW_KEY_BYTES = 16;
 
 /**

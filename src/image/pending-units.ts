@@ -1,7 +1,7 @@
 import type { Storage } from '../storage/storage.js';
 import type { ImageInfo } from './image.js';
 import type { Layer, Mapping } from './mapping.js';
-import { UNIT_CELL, type UnitRun } from './units.js';
+import { UNIT_CELL, type UnitRun, type UnitTables } from './units.js';
 
 /** Runs that may wait; together with the call once a second this bounds what a killed process can lose. */
 export const PENDING_MAX = 256;
@@ -92,6 +92,7 @@ export class CoveredLayer implements Layer {
   constructor(
     private readonly layer: Layer,
     private readonly pending: PendingUnits,
+    private readonly tables: UnitTables,
   ) {
     this.blockSize = layer.blockSize;
     this.info = layer.info;
@@ -127,11 +128,10 @@ export class CoveredLayer implements Layer {
     const run = this.pending.holding(at);
     if (run === undefined) return undefined;
     const within = at - run.start;
-    const { storage } = run;
     return {
       kind: 'data',
       length: Math.min(length, run.length - within),
-      storage,
+      storage: this.tables.content?.(run) ?? run.storage,
       offset: run.offset + within,
       ours: true,
     };

@@ -22,7 +22,7 @@ export interface UnitParts {
 export function writableUnits(parts: UnitParts): Required<Pick<MappedImageParts, 'layer' | 'writing'>> {
   const cells = unitCells(parts.sharing);
   const pending = new PendingUnits(cells, parts.tables.storages);
-  const layer = new CoveredLayer(parts.layer, pending);
+  const layer = new CoveredLayer(parts.layer, pending, parts.tables);
   return { layer, writing: { writer: new UnitWriter({ ...parts, layer, pending, cells }), health: parts.health } };
 }
 
@@ -157,6 +157,7 @@ class UnitWriter implements LayerWriter {
     const run = { start, length, storage, offset };
     return {
       ...run,
+      storage: this.tables.content?.(run) ?? storage,
       fresh,
       commit: (barrier) => {
         if (barrier) this.pending.add(run);

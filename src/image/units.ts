@@ -55,6 +55,11 @@ export interface UnitTables {
   /** Writing to the space failed; no entry leads there. Perhaps something was written. Must not throw. */
   giveBack(space: Space): void;
   /**
+   * What the guest's bytes of that run go through, at the run's own offset, where they are not stored as they are
+   * (encrypted): it ends in the run's storage. By default that storage itself.
+   */
+  content?(run: UnitRun): Storage;
+  /**
    * Writes the entries of units that are in their place, in every copy. When it throws, some may be written; all of
    * them will be entered again. A table that could not be written whole is put back (`rewrite`).
    */

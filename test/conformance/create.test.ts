@@ -62,8 +62,7 @@ for (const format of formats.filter((candidate) => candidate.kind === 'image')) 
 
 /** Nothing said; then each flag on and each choice, one at a time, where they do not contradict what else counts. */
 function variants(format: ImageFormat): readonly Wishes[] {
-  const each = (format.creation?.options ?? []).flatMap(({ name, kind, choices = [], unsupported }) => {
-    if (unsupported !== undefined) return [];
+  const each = (format.creation?.options ?? []).flatMap(({ name, kind, choices = [] }) => {
     const values = kind === 'flag' ? [true, false] : choices;
     return values.map((value) => ({ values: { [name]: value } }));
   });

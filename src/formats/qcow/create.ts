@@ -1,4 +1,11 @@
-import { type CreateOptions, type Creation, unsupportedOption } from '../../image/creation.js';
+import {
+  type CreateContext,
+  type CreateOptions,
+  type Creation,
+  flagOption,
+  type OptionValues,
+  textOption,
+} from '../../image/creation.js';
 import { DEFAULT_LIMITS } from '../../image/limits.js';
 import { roundUp } from '../../lib/bits.js';
 import { ImgfsError } from '../../lib/errors.js';
@@ -10,21 +17,19 @@ const ALONE = { clusterBits: 12, l2Bits: 9 } as const;
 const BACKED = { clusterBits: 9, l2Bits: 12 } as const;
 const TWO_32 = 2 ** 32;
 
-const NO_ENCRYPTION = 'encrypted images cannot be written yet';
+const ENCRYPTION = flagOption('encryption', 'encrypted by AES: the old way to say encrypt.format=aes', false);
+const ENCRYPT_FORMAT = textOption('encrypt.format', 'encrypted by aes, which any passphrase opens');
+const KEY_SECRET = textOption('encrypt.key-secret', 'ID of the --object secret that holds the passphrase');
 
-export const creation: Creation = {
-  options: [
-    unsupportedOption('encryption', NO_ENCRYPTION),
-    unsupportedOption('encrypt.format', NO_ENCRYPTION),
-    unsupportedOption('encrypt.key-secret', NO_ENCRYPTION),
-  ],
-  backing: true,
-  create,
-};
+export const creation: Creation = { options: [ENCRYPTION, ENCRYPT_FORMAT, KEY_SECRET], backing: true, create };
 
-/** Header, name, L1: byte for byte what qemu-img makes. The header comes last: without it there is no image. */
-function create(storage: Storage, options: CreateOptions): void {
+/**
+ * Header, name, L1: byte for byte what qemu-img makes. The header comes last: without it there is no image. Nothing is
+ * stored of a passphrase; that there is one is asked for all the same, as QEMU does.
+ */
+function create(storage: Storage, options: CreateOptions, context: CreateContext): void {
   const { backing } = options;
+  const encrypted = isEncrypted(options.values);
   const size = sizeOf(storage, options.size);
   const name = Buffer.from(backing?.name ?? '');
   if (name.length > BOUNDS.backingNameBytes) {
@@ -43,13 +48,21 @@ function create(storage: Storage, options: CreateOptions): void {
     clusterBits,
     l2Bits,
     padding: 0,
-    cryptMethod: CRYPT.none,
+    cryptMethod: encrypted ? CRYPT.aes : CRYPT.none,
     l1At,
   });
+  if (encrypted) context.passphrase();
   storage.resize(l1At + roundUp(l1Bytes, SECTOR));
   storage.flush();
   storage.write(Buffer.concat([header, name]), 0);
   storage.flush();
+}
+
+function isEncrypted(values: OptionValues): boolean {
+  const format = values.get(ENCRYPT_FORMAT);
+  if (format === undefined) return values.get(ENCRYPTION);
+  if (format === 'aes') return true;
+  throw new ImgfsError('usage', `option ${ENCRYPT_FORMAT.name} cannot be "${format}"`, { hint: 'it is aes' });
 }
 
 function sizeOf(storage: Storage, wanted: number): number {

@@ -1,4 +1,4 @@
-import { type PlainView, qcowAesView } from '../../image/encrypted.js';
+import { qcowAesView } from '../../image/encrypted.js';
 import type { ImageFormat, OpenContext } from '../../image/format.js';
 import type { Image } from '../../image/image.js';
 import { MappedImage } from '../../image/mapping.js';
@@ -33,7 +33,8 @@ function open(storage: Storage, context: OpenContext): Image {
   const { header, health } = volume;
   if (context.writable) assertWritable(volume);
   const backing = header.backing && context.openImage({ role: 'backing', name: header.backing.name });
-  const layer = new QcowLayer(volume, header.encryption && openView(storage, backing, context));
+  if (header.encryption !== undefined) openView(volume, backing, context);
+  const layer = new QcowLayer(volume);
   const { unpackedBytes } = context.limits;
   if (!context.writable) return new MappedImage({ layer, backing, unpackedBytes });
   const { sharing } = context;
@@ -43,9 +44,9 @@ function open(storage: Storage, context: OpenContext): Image {
 }
 
 /** Asks for the passphrase. Where that fails, what was opened is closed again. */
-function openView(storage: Storage, backing: Image | undefined, context: OpenContext): PlainView {
+function openView(volume: Volume, backing: Image | undefined, context: OpenContext): void {
   try {
-    return qcowAesView(storage, context);
+    volume.view = qcowAesView(volume.storage, context);
   } catch (error) {
     backing?.close();
     throw error;
@@ -64,9 +65,6 @@ function openVolume(storage: Storage, context: OpenContext): Volume {
 
 /** What can be read but must not be written. */
 function assertWritable({ storage, header }: Volume): void {
-  if (header.encryption !== undefined) {
-    throw new ImgfsError('unsupported', `${storage.name}: encrypted images cannot be written yet`);
-  }
   if (header.l1At % ENTRY_BYTES !== 0) {
     throw new ImgfsError('unsupported', `${storage.name}: sectors cut entries of its L1 table: a crash could tear one`);
   }

@@ -1,4 +1,3 @@
-import type { PlainView } from '../../image/encrypted.js';
 import type { ImageInfo } from '../../image/image.js';
 import type { Layer, Mapping } from '../../image/mapping.js';
 import { corrupt, type ImgfsError } from '../../lib/errors.js';
@@ -13,11 +12,8 @@ export class QcowLayer implements Layer {
   readonly info: ImageInfo;
   private readonly unpacker: Unpacker;
 
-  /** Owns both. `view` is there where the image is encrypted. */
-  constructor(
-    private readonly volume: Volume,
-    private readonly view: PlainView | undefined,
-  ) {
+  /** Owns it. */
+  constructor(private readonly volume: Volume) {
     const { header, storage } = volume;
     this.blockSize = header.clusterSize;
     this.info = infoOf(header);
@@ -29,7 +25,7 @@ export class QcowLayer implements Layer {
   }
 
   map(at: number, length: number): Mapping {
-    const { volume, view, blockSize } = this;
+    const { volume, blockSize } = this;
     const { tableSpan } = volume.header;
     const index = Math.floor(at / tableSpan);
     const table = volume.l2Offset(index);
@@ -40,7 +36,7 @@ export class QcowLayer implements Layer {
     const within = inTable - first * blockSize;
     const [high, low] = [bytes.readUInt32BE(first * ENTRY_BYTES), bytes.readUInt32BE(first * ENTRY_BYTES + 4)];
     if (isCompressed(high)) {
-      if (view !== undefined) throw this.invalid(at);
+      if (volume.view !== undefined) throw this.invalid(at);
       return { kind: 'packed', length: Math.min(blockSize - within, length), unit: this.packed(high, low, within) };
     }
     const hole = isEmpty(high, low);
@@ -50,9 +46,7 @@ export class QcowLayer implements Layer {
     const covered = Math.min(run * blockSize - within, length);
     if (hole) return { kind: 'hole', length: covered };
     const offset = host + within;
-    // Sectors are encrypted under their guest's numbers.
-    const storage = view === undefined ? volume.storage : view.at({ origin: offset - at });
-    return { kind: 'data', length: covered, storage, offset, ours: true };
+    return { kind: 'data', length: covered, storage: volume.content(at, offset), offset, ours: true };
   }
 
   hostBytes(): number {
@@ -60,9 +54,10 @@ export class QcowLayer implements Layer {
   }
 
   close(): void {
-    this.view?.close();
-    this.volume.cache.clear();
-    this.volume.storage.close();
+    const { view, cache, storage } = this.volume;
+    view?.close();
+    cache.clear();
+    storage.close();
   }
 
   /** Guest bytes without a table: `rest` in the first one's span, and what those after it would map. */

@@ -1,5 +1,8 @@
 /** Recipes for qcow images, built purely in memory, for tests and the fuzzer. */
+import { aesSectors } from '../../codec/crypt/sector-cipher.js';
 import { deflate } from '../../codec/inflate.js';
+import { QCOW_AES, qcowAesKey } from '../../image/encrypted.js';
+import { SAMPLE_PASSPHRASE } from '../../image/samples.js';
 import { roundUp } from '../../lib/bits.js';
 import {
   CRYPT,
@@ -9,6 +12,7 @@ import {
   encodePacked,
   HEADER_BYTES,
   MAGIC,
+  SECTOR,
   VERSION,
 } from './layout.js';
 
@@ -17,6 +21,7 @@ export interface SampleOptions {
   readonly clusterBits?: number;
   readonly l2Bits?: number;
   readonly backing?: string;
+  /** By SAMPLE_PASSPHRASE. Nothing is compressed then. */
   readonly encrypted?: boolean;
   /** Clusters lie on the host in an order that has nothing to do with the guest's. */
   readonly shuffled?: boolean;
@@ -96,6 +101,7 @@ export class SampleImage {
     image.set(name, HEADER_BYTES);
     for (const [table, at] of places.l2At) image.set(encodeEntries(at, 1, 0), l1At + table * ENTRY_BYTES);
     for (const [number, at] of places.clusterAt) this.store(image, number, at, places.l2At);
+    if (encrypted) this.seal(image, places.clusterAt);
     return { image, l1At, l2At: places.l2At };
   }
 
@@ -135,6 +141,16 @@ export class SampleImage {
       image.writeUInt32BE(high, entryAt);
       image.writeUInt32BE(low, entryAt + 4);
     }
+  }
+
+  /** Each sector under its guest's number. */
+  private seal(image: Buffer, clusterAt: ReadonlyMap<number, number>): void {
+    const cipher = aesSectors(QCOW_AES, qcowAesKey(Buffer.from(SAMPLE_PASSPHRASE)));
+    for (const [number, at] of clusterAt) {
+      const cluster = image.subarray(at, at + this.clusterSize);
+      cipher.encrypt(cluster, cluster, (number * this.clusterSize) / SECTOR);
+    }
+    cipher.close();
   }
 
   private number(at: number): number {

@@ -22,6 +22,7 @@ const VARIANTS: readonly (readonly [string, Omit<SampleOptions, 'size'>])[] = [
   ['as above a backing file', { clusterBits: 9, l2Bits: 12, backing: 'base.raw' }],
   ['smallest tables', { clusterBits: 9, l2Bits: 6, shuffled: true }],
   ['largest clusters, small tables', { clusterBits: 16, l2Bits: 6 }],
+  ['encrypted', { encrypted: true }],
 ];
 
 /** Data, holes, compressed clusters, several L2 tables and none, and an end that is no multiple of anything. */
@@ -29,13 +30,18 @@ function recipe(options: Omit<SampleOptions, 'size'>): SampleImage {
   const unit = 2 ** (options.clusterBits ?? 12);
   const table = unit * 2 ** (options.l2Bits ?? 9);
   const size = Math.min(table * 3, unit * 200) + unit * 9 + 100;
-  return new SampleImage({ ...options, size })
-    .write(0, pattern(unit * 3, 1))
-    .pack(unit * 4, pattern(unit, 2).fill(33, unit / 4))
-    .pack(unit * 5, new Uint8Array(unit).fill(9))
+  const image = new SampleImage({ ...options, size }).write(0, pattern(unit * 3, 1));
+  if (options.encrypted !== true) packed(image, [unit * 4, unit * 5]);
+  return image
     .write(unit * 6, pattern(unit * 4, 3))
     .write(unit * 63, pattern(unit * 3, 4))
     .write(size - 100, pattern(100, 5));
+}
+
+/** Two clusters stored compressed. */
+function packed(image: SampleImage, [one, two]: readonly [number, number]): void {
+  const unit = image.clusterSize;
+  image.pack(one, pattern(unit, 2).fill(33, unit / 4)).pack(two, new Uint8Array(unit).fill(7));
 }
 
 function good(): GoodSample[] {
@@ -124,29 +130,34 @@ function put(image: Buffer, { at, bytes }: { readonly at: number; readonly bytes
   else image.writeUIntBE(value, at, bytes);
 }
 
-/** Each with data, compressed clusters and holes; tables so small that there are several of them. */
+/** Each with data, holes and, where it may, compressed clusters; tables so small that there are several of them. */
 function writable(): readonly WritableSample[] {
   return [
     sample('4 KiB clusters', {}),
     sample('above a backing file', { clusterBits: 9, l2Bits: 12, backing: 'base.raw' }),
     sample('small tables', { clusterBits: 9, l2Bits: 6, shuffled: true }, { units: 144, modelUnits: 512, oneIn: 2 }),
+    sample('encrypted', { encrypted: true }, ENCRYPTED),
+    sample(
+      'encrypted, above a backing file',
+      { clusterBits: 9, l2Bits: 12, backing: 'base.raw', encrypted: true },
+      ENCRYPTED,
+    ),
   ];
 }
 
-function sample(
-  name: string,
-  options: Omit<SampleOptions, 'size'>,
-  more: Pick<WritableSample, 'units' | 'modelUnits' | 'oneIn'> = {},
-): WritableSample {
+/** QEMU is given no passphrase. */
+const ENCRYPTED: More = { qemu: 'nothing', wholeSectors: true };
+
+type More = Pick<Partial<WritableSample>, 'units' | 'modelUnits' | 'oneIn' | 'qemu' | 'wholeSectors'>;
+
+function sample(name: string, options: Omit<SampleOptions, 'size'>, more: More = {}): WritableSample {
   const unit = 2 ** (options.clusterBits ?? 12);
   const files = (units: number): readonly SampleFile[] => {
-    const bytes = (): Uint8Array =>
-      new SampleImage({ ...options, size: units * unit })
-        .write(0, pattern(unit * 2, 1))
-        .pack(unit * 3, pattern(unit, 2).fill(33, unit / 8))
-        .pack(unit * 4, new Uint8Array(unit).fill(7))
-        .write(unit * (units - 3), pattern(unit * 2, 3))
-        .build().image;
+    const bytes = (): Uint8Array => {
+      const image = new SampleImage({ ...options, size: units * unit }).write(0, pattern(unit * 2, 1));
+      if (options.encrypted !== true) packed(image, [unit * 3, unit * 4]);
+      return image.write(unit * (units - 3), pattern(unit * 2, 3)).build().image;
+    };
     const below = (): Uint8Array => pattern(Math.floor(unit * units * 0.8), 6);
     const image: SampleFile = { name: 'disk.qcow', role: 'image', bytes };
     return options.backing === undefined

@@ -58,6 +58,10 @@ export class QcowTables implements UnitTables {
     this.end.giveBack(offset, length);
   }
 
+  content({ start, offset }: UnitRun): Storage {
+    return this.volume.content(start, offset);
+  }
+
   enter(runs: readonly UnitRun[]): void {
     const { cache, header } = this.volume;
     const { tableSpan, l2Entries } = header;

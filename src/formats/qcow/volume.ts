@@ -1,3 +1,4 @@
+import type { PlainView } from '../../image/encrypted.js';
 import type { OpenContext } from '../../image/format.js';
 import { Health } from '../../image/health.js';
 import type { Limits } from '../../image/limits.js';
@@ -23,6 +24,8 @@ export class Volume {
   readonly stamps: Stamps;
   /** In pieces of the size of an L2 table, which is 64 KiB at most. */
   readonly cache: TableCache;
+  /** Of an encrypted image: what its clusters hold in plain. Closed with the image. */
+  view: PlainView | undefined;
   private current: Header;
   private currentL1: L1;
   private stamp: number;
@@ -57,6 +60,12 @@ export class Volume {
     this.stamp = this.stamps.stamp(HEADER_STAMP);
     this.current = header;
     this.currentL1 = this.l1At(header.l1At, l1Entries);
+  }
+
+  /** What clusters at host offset `host`, which hold the guest's bytes from `guest` on, are read and written through. */
+  content(guest: number, host: number): Storage {
+    // Sectors are encrypted under their guest's numbers.
+    return this.view?.at({ origin: host - guest }) ?? this.storage;
   }
 
   l1At(at: number, entries: number): L1 {
