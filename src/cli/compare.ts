@@ -7,13 +7,14 @@ import { ImgfsError } from '../lib/errors.js';
 import { jsonText } from '../lib/json-text.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { hintWhereMounted } from './mounted-hint.js';
-import { declareOpenOptions, type OpenFlags, openOptions } from './open-options.js';
+import { declareDiskOption, declareOpenOptions, diskNumber, type OpenFlags, openOptions } from './open-options.js';
 import { print, reportError } from './output.js';
 import { AT_ONCE, ProgressLine } from './progress.js';
 import type { Verb } from './verb.js';
 
 interface CompareFlags extends JsonFlags, OpenFlags {
   readonly secondFormat?: string;
+  readonly secondDisk?: number;
   readonly strict?: true;
   readonly progress?: true;
   readonly quiet?: true;
@@ -43,6 +44,8 @@ export const verb: Verb = {
       .option('-p, --progress', 'show how far it is at once, not after a second (on a terminal only)')
       .option('-q, --quiet', 'print nothing: the exit status tells');
     declareOpenOptions(command, { letter: true });
+    declareDiskOption(command);
+    command.option('--second-disk <n>', 'which disk of the other appliance (1)', diskNumber);
   },
   run(command: Command) {
     const flags = command.opts<CompareFlags>();
@@ -76,7 +79,7 @@ function withImages(
   const options = openOptions(flags);
   const first = open(path, options);
   try {
-    const second = open(other, { ...options, format: flags.secondFormat });
+    const second = open(other, { ...options, format: flags.secondFormat, disk: flags.secondDisk });
     try {
       return body(first, second);
     } finally {

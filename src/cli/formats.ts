@@ -25,7 +25,7 @@ function asDocument(all: readonly Format[]): object {
       name: format.name,
       summary: format.summary,
       extensions: format.extensions,
-      can: { read: format.kind === 'image', ...(format.kind === 'image' ? format.can : {}) },
+      can: { read: format.kind !== 'known', ...(format.kind === 'image' ? format.can : {}) },
     })),
   };
 }
@@ -33,7 +33,7 @@ function asDocument(all: readonly Format[]): object {
 function asText(all: readonly Format[]): string {
   const rows = all.map((format) => [
     format.name,
-    format.kind === 'image' ? abilities(format).join(' ') : 'recognised only',
+    format.kind === 'known' ? 'recognised only' : abilities(format).join(' '),
     format.extensions.join(' '),
     format.summary,
   ]);

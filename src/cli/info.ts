@@ -1,6 +1,9 @@
 import type { Command } from 'commander';
 import { describeChain, describeImage, infoJson } from '../image/describe.js';
+import { containerText, describeContainer } from '../image/describe-container.js';
 import { infoText } from '../image/info-text.js';
+import { openContainer } from '../image/open.js';
+import { jsonText } from '../lib/json-text.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { declareOpenOptions, type OpenFlags, openOptions, openToLook } from './open-options.js';
 import { print } from './output.js';
@@ -21,6 +24,13 @@ export const verb: Verb = {
     const json = wantsJson(flags);
     const wholeChain = flags.backingChain === true;
     const options = openOptions(flags);
+    const container = openContainer(path, options);
+    if (container !== undefined) {
+      const document = describeContainer(container);
+      container.close();
+      print(json ? jsonText(document) : containerText(document));
+      return 0;
+    }
     const opened = openToLook(path, wholeChain ? options : { ...options, references: 'unopened' });
     try {
       const documents = wholeChain ? describeChain(opened) : [describeImage(opened)];

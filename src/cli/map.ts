@@ -3,7 +3,7 @@ import { type Extent, extents } from '../image/image.js';
 import type { OpenedImage } from '../image/open.js';
 import { printable } from '../lib/errors.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
-import { declareOpenOptions, type OpenFlags, openOptions, openToLook } from './open-options.js';
+import { declareDiskOption, declareOpenOptions, type OpenFlags, openOptions, openToLook } from './open-options.js';
 import { Printer } from './output.js';
 import { parseSize } from './sizes.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
@@ -23,6 +23,7 @@ export const verb: Verb = {
       .option('-l, --max-length <size>', 'map no more than that', (text) => parseSize(text, 'length'));
     declareJsonOptions(command);
     declareOpenOptions(command, { letter: true });
+    declareDiskOption(command);
   },
   run(command: Command) {
     const flags = command.opts<MapFlags>();

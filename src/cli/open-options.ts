@@ -10,6 +10,7 @@ import { ProgressLine } from './progress.js';
 /** What `declareOpenOptions` adds to a command's options. */
 export interface OpenFlags {
   readonly format?: string;
+  readonly disk?: number;
   readonly allowRefs?: readonly string[];
   readonly refs: boolean;
   readonly forceShare?: true;
@@ -50,11 +51,23 @@ function declareReferenceOptions(command: Command, letter: boolean): void {
   declarePasswordOption(command);
 }
 
+/** Declares `--disk` for a verb that reads one disk. */
+export function declareDiskOption(command: Command): void {
+  command.option('--disk <n>', 'which disk of an appliance (1)', diskNumber);
+}
+
+/** The value of `--disk`. Throws `usage`. */
+export function diskNumber(text: string): number {
+  if (/^[1-9]\d{0,4}$/.test(text)) return Number(text);
+  throw new ImgfsError('usage', `"${text}" is no number of a disk`, { hint: 'the first is 1' });
+}
+
 /** What the user's flags mean to `openImage`. */
 export function openOptions(flags: OpenFlags): OpenOptions {
   return {
     formats,
     format: flags.format,
+    disk: flags.disk,
     references: { follow: flags.refs, allowed: flags.allowRefs ?? [] },
     forceShare: flags.forceShare === true,
     passphrases: flags.passwordFile && new GivenPassphrases(flags.passwordFile),

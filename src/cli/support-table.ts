@@ -1,11 +1,11 @@
 /** Tables of what each format can, all made from the registry so that none can disagree with it. */
-import type { Format, ImageFormat } from '../image/format.js';
+import type { ContainerFormat, Format, ImageFormat } from '../image/format.js';
 
 const ABILITIES = ['write', 'create', 'snapshots', 'resize'] as const;
 
-/** What imgfs can do with images of this format, in words. */
-export function abilities(format: ImageFormat): readonly string[] {
-  return ['read', ...ABILITIES.filter((ability) => format.can[ability])];
+/** What imgfs can do with images of this format, in words. Containers are made and changed as a whole, by verbs of their own. */
+export function abilities(format: ImageFormat | ContainerFormat): readonly string[] {
+  return ['read', ...ABILITIES.filter((ability) => format.kind === 'image' && format.can[ability])];
 }
 
 /** Rows as columns of text, each as wide as its widest cell. */
@@ -27,7 +27,7 @@ export function supportTable(formats: readonly Format[]): string {
     format.extensions.map((extension) => `\`${extension}\``).join(' '),
     ...(format.kind === 'known'
       ? ['recognised only', ...ABILITIES.map(() => '')]
-      : ['yes', ...ABILITIES.map((ability) => (format.can[ability] ? 'yes' : ''))]),
+      : ['yes', ...ABILITIES.map((ability) => (abilities(format).includes(ability) ? 'yes' : ''))]),
   ]);
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   return `${[line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')}\n`;

@@ -2,6 +2,7 @@
 import type { Format } from '../image/format.js';
 import { cow } from './cow/index.js';
 import { luks } from './luks/index.js';
+import { ova, ovf } from './ova/index.js';
 import { qcow } from './qcow/index.js';
 import { qcow2 } from './qcow2/index.js';
 import { raw } from './raw/index.js';
@@ -9,4 +10,4 @@ import { recognised } from './recognised/index.js';
 import { vdi } from './vdi/index.js';
 import { vmdk } from './vmdk/index.js';
 
-export const formats: readonly Format[] = [raw, cow, qcow, qcow2, vdi, vmdk, luks, ...recognised];
+export const formats: readonly Format[] = [raw, cow, qcow, qcow2, vdi, vmdk, luks, ova, ovf, ...recognised];

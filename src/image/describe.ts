@@ -46,8 +46,8 @@ export interface InfoDocument {
 }
 
 /** Describes an image, and nothing of what it names. */
-export function describeImage({ image, file }: Pick<OpenedImage, 'image' | 'file'>): InfoDocument {
-  return describe(image, file, file.name);
+export function describeImage({ image, file, plan }: Pick<OpenedImage, 'image' | 'file' | 'plan'>): InfoDocument {
+  return describe(image, file, plan.within?.name ?? file.name);
 }
 
 /** Describes an image and every image below it that was opened, top first. */

@@ -109,6 +109,14 @@ export class HostFiles {
     }
   }
 
+  /** One more use of an open file: for another storage over it. */
+  again(file: HostFile): HostFile {
+    const entry = this.entries.get(file.identity);
+    if (entry === undefined) throw new Error(`${file.name} is not open`);
+    entry.uses++;
+    return file;
+  }
+
   /** A storage over an open file; closing it gives up one use of the file. */
   storage(file: HostFile): Storage {
     return fileStorage(file, () => this.release(file));

@@ -1,5 +1,6 @@
 import type { Storage } from '../storage/storage.js';
 import type { CheckOptions, CheckReport } from './check.js';
+import type { Container } from './container.js';
 import type { Creation } from './creation.js';
 import type { Image } from './image.js';
 import type { ImageKey, KeyFinder } from './keys.js';
@@ -21,7 +22,7 @@ export interface Identity {
 
 /** A file that an image names: what it is for, and the name exactly as the image stores it. */
 export interface Reference {
-  readonly role: 'backing' | 'data-file' | 'extent' | 'parent';
+  readonly role: 'backing' | 'data-file' | 'extent' | 'parent' | 'member';
   readonly name: string;
   /** The format the image declares for it. Without one it is probed, and may then name nothing further itself. */
   readonly format?: string | undefined;
@@ -103,9 +104,19 @@ export interface ImageFormat extends Recognised {
   check?(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport;
 }
 
+/** A driver of files that hold several disks. It says where they lie; whoever opens them does so as with any image. */
+export interface ContainerFormat extends Recognised {
+  readonly kind: 'container';
+  /**
+   * Reads what the container holds. The storage stays the caller's. Throws `corrupt`, `truncated`, `unsupported`,
+   * `limit`, `missing` and `refused`.
+   */
+  open(storage: Storage): Container;
+}
+
 /** A format we can name but not open yet: never mistaken for raw, always refused with its name. */
 export interface KnownFormat extends Recognised {
   readonly kind: 'known';
 }
 
-export type Format = ImageFormat | KnownFormat;
+export type Format = ImageFormat | ContainerFormat | KnownFormat;

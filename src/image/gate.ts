@@ -29,6 +29,7 @@ const ROLES: Readonly<Record<Reference['role'], string>> = {
   'data-file': 'data file',
   extent: 'extent',
   parent: 'parent image',
+  member: 'file',
 };
 
 /**

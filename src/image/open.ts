@@ -9,13 +9,15 @@ import type { OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
 import { isOwnExtent, liesBeside } from './extent-files.js';
 import { type FileAccess, type HostFile, HostFiles, READ_ONLY } from './files.js';
-import type { Format, OpenContext, Reference } from './format.js';
+import type { ContainerFormat, Format, ImageFormat, OpenContext, Reference } from './format.js';
 import { type GatePolicy, openReference } from './gate.js';
 import { GuessedRaw } from './guessed.js';
 import type { Image } from './image.js';
 import { foundKey, type ImageKey, type KeyFinder, type Passphrases } from './keys.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
-import { formatNamed, identify, isGuessedRaw } from './probe.js';
+import { type MemberPlan, type PlacedMember, reopenMember } from './members.js';
+import { OpenedContainer } from './opened-container.js';
+import { formatNamed, formatOf, identify, isGuessedRaw, openable } from './probe.js';
 import { findReference } from './search.js';
 import { SharedImage } from './shared-image.js';
 import { Sharing } from './sharing.js';
@@ -25,6 +27,8 @@ export interface OpenOptions {
   readonly formats: readonly Format[];
   /** The format of the image the user names; undefined probes. */
   readonly format?: string | undefined;
+  /** Which disk of a container, from 1; 1 where nothing is said. An image has no others. */
+  readonly disk?: number | undefined;
   /** Which files the image may name; `unopened` does not even look for them. */
   readonly references: GatePolicy | 'unopened';
   /** Read although somebody writes. */
@@ -59,6 +63,8 @@ export interface WriteAccess {
 export interface ImagePlan {
   readonly format: string;
   readonly file: OpenFile;
+  /** Where in files it lies, of a disk in a container; by default it is all of its file. */
+  readonly within?: MemberPlan | undefined;
   /** Nothing but a lack of other claims says that it is raw. */
   readonly guessedRaw: boolean;
   /** Not the disk itself but this snapshot of it. */
@@ -99,6 +105,29 @@ function openFrom(options: OpenOptions, open: (files: HostFiles, access: FileAcc
   return new Opening(files, options).open(open(files, accessOf(options.write)), options.format, []);
 }
 
+/**
+ * Opens the container at `path`; undefined where the file is an image, or cannot even be looked at: opening it as an
+ * image then tells why. Throws ImgfsError.
+ */
+export function openContainer(path: string, options: OpenOptions): OpenedContainer | undefined {
+  const files = new HostFiles(options.forceShare ? 'anyone' : 'no-writers', () => {});
+  const opening = new Opening(files, { ...options, write: undefined });
+  let storage: Storage | undefined;
+  try {
+    const file = files.open(path);
+    storage = files.storage(file);
+    const { formats, format: declared } = options;
+    if (formatOf({ storage, formats, declared, device: file.device }).kind !== 'container') return undefined;
+    return opening.container(files.again(file), declared);
+  } catch (error) {
+    // What a container cannot be opened for is told by whoever opens one of its disks, in the same words.
+    if (!(error instanceof ImgfsError)) throw error;
+    return undefined;
+  } finally {
+    storage?.close();
+  }
+}
+
 /** Opens an image again from a plan made by `openImage`, whose image must stay open meanwhile. */
 export function reopenImage(plan: ImagePlan, formats: readonly Format[]): Image {
   const format = formatNamed(formats, plan.format);
@@ -109,7 +138,8 @@ export function reopenImage(plan: ImagePlan, formats: readonly Format[]): Image 
     return found;
   };
   const sharing = plan.sharing === undefined ? undefined : new Sharing(plan.sharing);
-  const storage = guarded(fileStorage(plan.file), plan.guessedRaw, formats);
+  const file = plan.within === undefined ? fileStorage(plan.file) : reopenMember(plan.within);
+  const storage = guarded(file, plan.guessedRaw, formats);
   const image = format.open(storage, {
     writable: plan.file.writable,
     limits: plan.limits,
@@ -160,37 +190,117 @@ class Opening {
           hint: `the limit is ${this.limits.chainDepth}`,
         });
       }
-      if (above.length > 0) assertKnown(file, declared, this.options.formats);
-      const { formats } = this.options;
-      const format = identify({ storage, formats, declared, device: file.device });
-      if (file.writable && !format.can.write) throw cannotWrite(file, format.name);
-      const guessedRaw = isGuessedRaw(format, { storage, declared });
-      const sharing = file.writable && this.options.write?.threads === true ? new Sharing() : undefined;
-      const follower = new Follower(this, this.files, this.options, [...above, file], declared !== undefined);
-      const context = follower.context(this.limits, sharing);
-      const image = format.open(guarded(storage, guessedRaw, formats), context);
-      const { images, storages, key } = follower;
-      return {
-        image: sharing === undefined ? image : new SharedImage(image, sharing),
-        file,
-        plan: {
-          format: format.name,
-          file: shared(file),
-          guessedRaw,
-          sharing: sharing?.buffer,
-          limits: this.limits,
-          key,
-          images,
-          storages,
-        },
-        chain: [file, ...follower.chain],
-      };
+      const format = this.formatOf(file, storage, declared, above);
+      if (format.kind === 'container') return this.diskOf(file, storage, format);
+      return this.openAs(openable(storage, format), { file, storage, declared, above });
     } catch (error) {
       storage.close();
       throw error;
     }
   }
+
+  /** Takes over one use of the file. Throws where it is no container. */
+  container(file: HostFile, declared: string | undefined): OpenedContainer {
+    const storage = this.files.storage(file);
+    try {
+      const format = this.formatOf(file, storage, declared, []);
+      if (format.kind !== 'container') throw new Error(`${file.name} is no container`);
+      return this.openedContainer(file, storage, format);
+    } catch (error) {
+      storage.close();
+      throw error;
+    }
+  }
+
+  private formatOf(file: HostFile, storage: Storage, declared: string | undefined, above: readonly HostFile[]): Format {
+    const { formats } = this.options;
+    if (above.length > 0) assertKnown(file, declared, formats);
+    const format = formatOf({ storage, formats, declared, device: file.device });
+    // Below an image or in a container lies one disk, never several to choose from.
+    if (format.kind === 'container' && above.length > 0) openable(storage, format);
+    return format;
+  }
+
+  private openAs(format: ImageFormat, { file, storage, declared, above, member }: ToOpen): OpenedImage {
+    const { formats } = this.options;
+    if (file.writable && !format.can.write) throw cannotWrite(file, format.name);
+    if (this.options.disk !== undefined && above.length === 0 && member === undefined) {
+      throw new ImgfsError('usage', `${file.name} is a disk, not several to choose from`, { hint: 'leave out --disk' });
+    }
+    const guessedRaw = isGuessedRaw(format, { storage, declared });
+    const sharing = file.writable && this.options.write?.threads === true ? new Sharing() : undefined;
+    const way = { path: [...above, file], declared: declared !== undefined, within: member?.plan.name };
+    const follower = new Follower(this, this.files, this.options, way);
+    const context = follower.context(this.limits, sharing);
+    const image = format.open(guarded(storage, guessedRaw, formats), context);
+    const { images, storages, key } = follower;
+    return {
+      image: sharing === undefined ? image : new SharedImage(image, sharing),
+      file,
+      plan: {
+        format: format.name,
+        file: shared(file),
+        within: member?.plan,
+        guessedRaw,
+        sharing: sharing?.buffer,
+        limits: this.limits,
+        key,
+        images,
+        storages,
+      },
+      chain: [file, ...(member?.files ?? []).filter((other) => other !== file), ...follower.chain],
+    };
+  }
+
+  /** Takes over the storage. */
+  private openedContainer(file: HostFile, storage: Storage, format: ContainerFormat): OpenedContainer {
+    const { references } = this.options;
+    return new OpenedContainer({
+      file,
+      storage,
+      format: format.name,
+      container: format.open(storage),
+      files: this.files,
+      policy: references === 'unopened' ? NOTHING : references,
+      openFile: (disk, declared, above) => this.open(disk, declared, above),
+      openPlaced: (own, declared, member) => this.openMember(own, declared, member),
+    });
+  }
+
+  /** Takes over the member's storage. */
+  private openMember(file: HostFile, declared: string | undefined, member: PlacedMember): OpenedImage {
+    const { storage } = member;
+    try {
+      const { formats } = this.options;
+      assertKnown(file, declared, formats);
+      const format = identify({ storage, formats, declared, device: false });
+      return this.openAs(format, { file, storage, declared, above: [], member });
+    } catch (error) {
+      storage.close();
+      throw error;
+    }
+  }
+
+  /** The one disk that is asked for, which stays open without its container. */
+  private diskOf(file: HostFile, storage: Storage, format: ContainerFormat): OpenedImage {
+    if (file.writable) throw cannotWrite(file, format.name);
+    const opened = this.openedContainer(file, storage, format);
+    const disk = opened.openDisk(this.options.disk ?? 1);
+    opened.close();
+    return disk;
+  }
 }
+
+/** An image that is about to be opened. */
+interface ToOpen {
+  readonly file: HostFile;
+  readonly storage: Storage;
+  readonly declared: string | undefined;
+  readonly above: readonly HostFile[];
+  readonly member?: PlacedMember | undefined;
+}
+
+const NOTHING: GatePolicy = { follow: false, allowed: [] };
 
 /** The context one image gets, recording in passing what its references led to. */
 class Follower {
@@ -204,8 +314,12 @@ class Follower {
     private readonly opening: Opening,
     private readonly files: HostFiles,
     private readonly options: Pick<OpenOptions, 'references' | 'write' | 'below' | 'passphrases' | 'warn' | 'progress'>,
-    private readonly path: readonly HostFile[],
-    private readonly declared: boolean,
+    private readonly way: {
+      readonly path: readonly HostFile[];
+      readonly declared: boolean;
+      /** What the image is called, where it lies within a file: that has no directory to look in. */
+      readonly within: string | undefined;
+    },
   ) {}
 
   context(limits: Limits, sharing: Sharing | undefined): OpenContext {
@@ -242,7 +356,7 @@ class Follower {
       storage.close();
       throw this.mistrusted(reference);
     }
-    if (this.path.some((other) => other.identity === file.identity)) {
+    if (this.way.path.some((other) => other.identity === file.identity)) {
       storage.close();
       throw new ImgfsError('refused', `${file.name} is named as a part of itself`);
     }
@@ -255,9 +369,9 @@ class Follower {
     if (references === 'unopened') return unopenedImage(reference);
     const { below } = this.options;
     const opened =
-      below !== undefined && this.path.length === 1
+      below !== undefined && this.way.path.length === 1
         ? below(reference)
-        : this.opening.open(this.follow(reference, references, READ_ONLY), reference.format, this.path);
+        : this.opening.open(this.follow(reference, references, READ_ONLY), reference.format, this.way.path);
     this.images[keyOf(reference)] = opened.plan;
     this.chain = opened.chain;
     const [file] = opened.chain;
@@ -267,7 +381,7 @@ class Follower {
 
   /** The file whose references are followed. */
   private get naming(): HostFile {
-    const file = this.path[this.path.length - 1];
+    const file = this.way.path[this.way.path.length - 1];
     if (file === undefined) throw new Error('a reference needs a file that names it');
     return file;
   }
@@ -295,9 +409,14 @@ class Follower {
 
   private follow(reference: Reference, gate: GatePolicy, access: FileAccess): HostFile {
     const from = this.naming;
+    if (this.way.within !== undefined) {
+      throw new ImgfsError('refused', `${this.way.within} names "${reference.name}", and lies in a container itself`, {
+        hint: 'unpack the container to open it',
+      });
+    }
     // A file that another image names without saying its format may have been written by a guest: it may be read,
     // but what it names in turn was perhaps chosen by that guest.
-    if (!this.declared && this.path.length > 1) {
+    if (!this.way.declared && this.way.path.length > 1) {
       throw new ImgfsError('refused', `${from.name} was named without its format and names "${reference.name}"`, {
         hint: 'record the formats in the images (qemu-img rebase -u -F)',
       });

@@ -79,8 +79,14 @@ function ends(storage: Storage, at: number, size: number): Buffer {
   return bytes.subarray(0, storage.read(bytes, at));
 }
 
-function openable(storage: Storage, format: Format): ImageFormat {
+/** Throws `unsupported` for a format whose files are not one disk. */
+export function openable(storage: Storage, format: Format): ImageFormat {
   if (format.kind === 'image') return format;
+  if (format.kind === 'container') {
+    throw new ImgfsError('unsupported', `${storage.name} is ${format.summary} (${format.name})`, {
+      hint: 'one of its disks is needed here',
+    });
+  }
   throw new ImgfsError('unsupported', `${storage.name} is ${format.summary} (${format.name})`, {
     hint: 'imgfs cannot open this format yet',
   });

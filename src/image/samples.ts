@@ -105,3 +105,24 @@ export interface FormatSamples {
   /** Why truncated images are not damaged ones. */
   readonly wholeAtAnyLength?: string;
 }
+
+/** A container that must open, and what must be found in it. */
+export interface GoodContainer {
+  readonly name: string;
+  /** The name its file needs, if any. */
+  readonly fileName: string;
+  readonly container: Uint8Array;
+  readonly beside?: readonly SampleFile[];
+  /** The stored bytes of each disk, unpacked. */
+  readonly disks: readonly { readonly name: string; readonly bytes: Uint8Array }[];
+}
+
+/** A container that must be refused when it is opened. */
+export interface BrokenContainer extends Omit<GoodContainer, 'disks'> {
+  readonly reason: Reason;
+}
+
+export interface ContainerSamples {
+  good(): readonly GoodContainer[];
+  broken(): readonly BrokenContainer[];
+}

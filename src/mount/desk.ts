@@ -11,7 +11,7 @@ import type {
 import type { OpenedImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
 import { APPLY } from '../tree/names.js';
-import type { TreeNode, ViewNode } from '../tree/tree.js';
+import type { TextSource, TreeNode, ViewNode } from '../tree/tree.js';
 import { Changes } from './changes.js';
 import type { LiveTree } from './live-tree.js';
 import { Allocations, freeFor, type Modifications, modified } from './measures.js';
@@ -31,8 +31,10 @@ export interface DeskParts {
   readonly views: Views;
   readonly image: (index: number) => OpenedImage;
   readonly images: readonly OpenedImage[];
-  /** The text of an image's info.json, made anew at each call. */
-  readonly info: (image: number) => string;
+  /** The bytes of a text, made anew at each call. */
+  readonly text: (source: TextSource) => Buffer;
+  /** A text was opened to be read. */
+  readonly consulted: (source: TextSource) => void;
   /** The unit of allocation, for statfs. */
   readonly blockSize: number;
   readonly modifications: Modifications;
@@ -45,7 +47,7 @@ export interface DeskParts {
 /** The front desk: answers every name request, and every data request that no worker can. Main thread only. */
 export class FrontDesk implements NameServer, DataServer {
   private readonly allocations: Allocations;
-  private readonly infoTexts = new Map<Ino, Buffer>();
+  private readonly texts = new Map<Ino, Buffer>();
   private readonly uses = new Map<Ino, number>();
   private readonly changes: Changes;
 
@@ -100,7 +102,10 @@ export class FrontDesk implements NameServer, DataServer {
       const directIo = node.changes && !node.writable;
       return { keepCache: this.parts.keepCache && !directIo, directIo };
     }
-    if (node.kind === 'info') this.infoTexts.set(ino, Buffer.from(this.parts.info(node.image)));
+    if (node.kind === 'text') {
+      this.parts.consulted(node.text);
+      this.texts.set(ino, this.parts.text(node.text));
+    }
     return { keepCache: false, directIo: true };
   }
 
@@ -149,7 +154,7 @@ export class FrontDesk implements NameServer, DataServer {
   read(ino: Ino, into: Uint8Array, at: number): number {
     const node = this.node(ino);
     if (node.kind === 'view') return this.parts.views.read(ino, into, at);
-    const text = this.infoTexts.get(ino);
+    const text = this.texts.get(ino);
     if (text === undefined) throw new ImgfsError('missing', `"${node.name}" is not open`);
     return at >= text.length ? 0 : text.copy(into, 0, at);
   }
@@ -193,7 +198,7 @@ export class FrontDesk implements NameServer, DataServer {
   private measure(node: TreeNode): Pick<Attributes, 'size' | 'allocated' | 'blockSize' | 'validMs'> {
     if (node.kind === 'directory') return { size: 4096, allocated: 4096, blockSize: 4096, validMs: UNCHANGING };
     if (node.kind === 'view') return this.measureView(node);
-    const size = Buffer.byteLength(this.parts.info(node.image));
+    const size = this.parts.text(node.text).length;
     return { size, allocated: size, blockSize: 4096, validMs: CHANGING };
   }
 

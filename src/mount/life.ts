@@ -99,7 +99,7 @@ async function attach(parts: LifeParts, opened: OpenedMount, warnings: string[])
     {
       mountpoint: mountpoint.path,
       mountpointKind: mountpoint.kind,
-      source: opened.images.map((one) => one.named.path).join(' '),
+      source: opened.named.map(({ path }) => path).join(' '),
       allowOther: options.allowOther ?? process.getuid?.() === 0,
       readOnly: !opened.writable,
       writebackCache: options.writebackCache,
@@ -170,7 +170,7 @@ function record(parts: LifeParts, opened: OpenedMount, { mountpoint, adapter }: 
   return writeRecord({
     mountpoint: mountpoint.path,
     device: ourMountAt(mountpoint.path)?.device ?? '',
-    images: opened.images.map((one) => one.named.path),
+    images: opened.named.map(({ path }) => path),
     adapter: adapter.name,
     readOnly: !opened.writable,
     overlay: parts.options.overlay !== undefined,

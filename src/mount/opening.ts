@@ -6,16 +6,27 @@ import type { HostFile } from '../image/files.js';
 import type { Snapshot } from '../image/image.js';
 import type { Passphrases } from '../image/keys.js';
 import { snapshotNamed } from '../image/named-snapshot.js';
-import { type OpenedImage, type OpenOptions, openImage, type WriteAccess } from '../image/open.js';
+import { type OpenedImage, type OpenOptions, openContainer, openImage, type WriteAccess } from '../image/open.js';
+import type { OpenedContainer } from '../image/opened-container.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
 import { stemOf, uniqueNames } from '../tree/names.js';
 import { CACHES, type MountOptions } from './options.js';
 import { openOverlay } from './overlay.js';
 
+/** What was named: an image, or a container with all its disks. */
+export interface MountedHome {
+  readonly named: HostFile;
+  /** Closed by whoever closes the images, after them. */
+  readonly container: OpenedContainer | undefined;
+  readonly images: readonly MountedImage[];
+}
+
 /** An image of the mount. */
 export interface MountedImage extends OpenedImage {
   /** The file it is known by: below an overlay, the image's own. */
   readonly named: HostFile;
+  /** The file of the container it is in: its views belong to whom that belongs to. */
+  readonly container?: HostFile | undefined;
   /** The snapshot that is shown as the disk. */
   readonly shown: Snapshot | undefined;
   /** Closes all there is of it. Throws what closing the image throws. */
@@ -27,11 +38,11 @@ export interface MountedImage extends OpenedImage {
  * where that cannot be. Throws ImgfsError, having closed what it had opened; with `-o rw` also where an image cannot be
  * written.
  */
-export function openImages(
+export function openHomes(
   options: MountOptions,
   passphrases: Passphrases,
   warn: (message: string) => void,
-): readonly MountedImage[] {
+): readonly MountedHome[] {
   const reading: OpenOptions = {
     formats,
     format: options.format,
@@ -40,24 +51,86 @@ export function openImages(
     passphrases,
     warn,
   };
-  if (options.overlay !== undefined) return openOverlays(options, options.overlay, reading);
+  const containers = new Map<string, OpenedContainer>();
+  const closeContainers = (): void => {
+    for (const container of containers.values()) container.close();
+  };
+  try {
+    for (const path of options.images) {
+      if (containers.has(path)) throw new ImgfsError('usage', `${path} is named twice`);
+      const container = openContainer(path, reading);
+      if (container !== undefined) containers.set(path, container);
+    }
+    const places = options.images.flatMap((path, home) => placesIn(home, path, containers.get(path)));
+    const images =
+      options.overlay === undefined
+        ? openPlain(places, options, reading)
+        : openOverlays(places, options, options.overlay, reading);
+    return options.images.map((path, n) => {
+      const own = images.filter((_, index) => places[index]?.home === n);
+      const container = containers.get(path);
+      return { named: container?.file ?? (own[0] as MountedImage).named, container, images: own };
+    });
+  } catch (error) {
+    closeContainers();
+    throw error;
+  }
+}
+
+/** A disk that is to be opened. */
+interface DiskPlace {
+  /** Which of what was named it belongs to. */
+  readonly home: number;
+  readonly path: string;
+  readonly container: OpenedContainer | undefined;
+  /** Its number in the container, from 1. */
+  readonly disk: number;
+  /** What a file of its own would be called, without extension. */
+  readonly stem: string;
+}
+
+function placesIn(home: number, path: string, container: OpenedContainer | undefined): readonly DiskPlace[] {
+  const stem = stemOf(basename(path));
+  if (container === undefined) return [{ home, path, container, disk: 1, stem }];
+  const { disks } = container.container;
+  if (disks.length === 0) throw new ImgfsError('missing', `${path} holds no disk`);
+  return disks.map(({ name }, n) => {
+    const own = stemOf(name);
+    return { home, path, container, disk: n + 1, stem: own.startsWith(stem) ? own : `${stem}-${own}` };
+  });
+}
+
+function openPlain(places: readonly DiskPlace[], options: MountOptions, reading: OpenOptions): readonly MountedImage[] {
+  const { warn } = reading;
   const write = options.access === 'ro' ? undefined : writeAccess(options);
   const shared = write === undefined ? new Map<string, string>() : usedByOthers(options.images, reading);
-  return openEach(options.images, (path) => {
+  return openEach(places, (place) => {
+    const { path, container } = place;
+    if (container !== undefined) {
+      if (write !== undefined && place.disk === 1) tellReadOnly(path, options.access === 'rw', warn);
+      return mounted(container.openDisk(place.disk), container.file, options.snapshot, container.file);
+    }
     const refusal = reasonToRead(options, shared.get(path));
     const opened = openOne(path, { ...reading, write }, options.access === 'rw', refusal, warn);
     return mounted(opened, opened.file, options.snapshot);
   });
 }
 
+/** Disks in a container are only read. Throws where the user insists. */
+function tellReadOnly(path: string, insists: boolean, warn: (message: string) => void): void {
+  const why = 'the disks of an appliance are only read: --overlay takes what is written';
+  if (insists) throw new ImgfsError('read-only', `${path} cannot be mounted read-write: ${why}`);
+  warn(`${path} is mounted read-only: ${why}`);
+}
+
 /** All or nothing. */
 function openEach(
-  paths: readonly string[],
-  open: (path: string, index: number) => MountedImage,
+  places: readonly DiskPlace[],
+  open: (place: DiskPlace, index: number) => MountedImage,
 ): readonly MountedImage[] {
   const opened: MountedImage[] = [];
   try {
-    for (const [index, path] of paths.entries()) opened.push(open(path, index));
+    for (const [index, place] of places.entries()) opened.push(open(place, index));
     return opened;
   } catch (error) {
     for (const one of opened) one.close();
@@ -65,10 +138,16 @@ function openEach(
   }
 }
 
-function mounted(opened: OpenedImage, named: HostFile, snapshot: string | undefined): MountedImage {
+function mounted(
+  opened: OpenedImage,
+  named: HostFile,
+  snapshot: string | undefined,
+  container?: HostFile,
+): MountedImage {
   const close = (): void => opened.image.close();
   try {
-    return { ...opened, named, shown: snapshot === undefined ? undefined : snapshotNamed(opened, snapshot), close };
+    const shown = snapshot === undefined ? undefined : snapshotNamed(opened, snapshot);
+    return { ...opened, named, container, shown, close };
   } catch (error) {
     close();
     throw error;
@@ -76,16 +155,21 @@ function mounted(opened: OpenedImage, named: HostFile, snapshot: string | undefi
 }
 
 /** Every image, or the snapshot asked for, below an overlay of its own. */
-function openOverlays(options: MountOptions, overlay: string, reading: OpenOptions): readonly MountedImage[] {
+function openOverlays(
+  disks: readonly DiskPlace[],
+  options: MountOptions,
+  overlay: string,
+  reading: OpenOptions,
+): readonly MountedImage[] {
   if (options.access === 'ro') {
     throw new ImgfsError('usage', 'an overlay is there to be written', { hint: 'leave out --overlay, or -r' });
   }
   if (options.snapshot !== undefined && overlay !== 'tmp') {
     throw new ImgfsError('usage', 'a snapshot can have a temporary overlay only', { hint: 'use --overlay tmp' });
   }
-  const places = overlayPlaces(options.images, overlay);
-  return openEach(options.images, (path, index) => {
-    const base = openImage(path, reading);
+  const places = overlayPlaces(disks, overlay);
+  return openEach(disks, ({ path, container, disk }, index) => {
+    const base = container?.openDisk(disk) ?? openImage(path, reading);
     try {
       const wanted = options.snapshot;
       const snapshot = wanted === undefined ? undefined : snapshotNamed(base, wanted).id;
@@ -98,7 +182,7 @@ function openOverlays(options: MountOptions, overlay: string, reading: OpenOptio
           base.image.close();
         }
       };
-      return { ...opened, named: base.file, shown: undefined, close };
+      return { ...opened, named: base.file, container: container?.file, shown: undefined, close };
     } catch (error) {
       base.image.close();
       throw error;
@@ -107,14 +191,14 @@ function openOverlays(options: MountOptions, overlay: string, reading: OpenOptio
 }
 
 /** One file for each image: in a directory they are called as the images are. */
-function overlayPlaces(images: readonly string[], overlay: string): readonly string[] {
-  if (overlay === 'tmp') return images.map(() => overlay);
+function overlayPlaces(disks: readonly DiskPlace[], overlay: string): readonly string[] {
+  if (overlay === 'tmp') return disks.map(() => overlay);
   if (fs.statSync(overlay, { throwIfNoEntry: false })?.isDirectory() === true) {
-    const stems = images.map((path) => stemOf(basename(path)));
+    const stems = disks.map(({ stem }) => stem);
     return uniqueNames(stems, '.qcow2').map((name) => join(overlay, name));
   }
-  if (images.length === 1) return [overlay];
-  throw new ImgfsError('usage', 'several images need a directory for their overlays', {
+  if (disks.length === 1) return [overlay];
+  throw new ImgfsError('usage', 'several disks need a directory for their overlays', {
     hint: `make ${overlay} a directory`,
   });
 }

@@ -10,6 +10,7 @@ import { formats } from '../formats/index.js';
 import { type NewBacking, OptionValues } from '../image/creation.js';
 import { identityOf } from '../image/files.js';
 import type { Reference } from '../image/format.js';
+import type { MemberPlan } from '../image/members.js';
 import { type BelowImage, type OpenedImage, type OpenOptions, openImage, openMade } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
@@ -119,12 +120,30 @@ function create(fd: number, name: string, size: number, backing: NewBacking): vo
 /** How other programs find the base from the overlay: relative where it lies beneath the overlay's directory. */
 function nameOf(base: OpenedImage, at: string): string {
   if (at === 'tmp') return base.file.path;
+  if (base.plan.within !== undefined) return nameWithin(base, base.plan.within);
   const path = relative(fs.realpathSync(dirname(at)), base.file.path);
   return path.startsWith('..') || path.includes(':') || isAbsolute(path) ? base.file.path : path;
 }
 
+/** QEMU's way to name an image that is a range of a file: it can open the overlay, too. */
+function nameWithin({ file, plan }: OpenedImage, { name, parts }: MemberPlan): string {
+  const [only, ...others] = parts;
+  if (only === undefined || others.length > 0) {
+    throw new ImgfsError('unsupported', `${name} does not lie in one piece: nothing can name it as a backing image`, {
+      hint: 'use --overlay tmp, or unpack the appliance',
+    });
+  }
+  const below = { driver: 'raw', offset: only.at, size: only.length, file: { driver: 'file', filename: file.path } };
+  return `json:${JSON.stringify({ driver: plan.format, file: below })}`;
+}
+
 /** The overlay must have been made for this very image, of this format. */
 function checked({ at, base }: OverlayRequest, below: BelowImage, reference: Reference): BelowImage {
+  const { within } = base.plan;
+  if (within !== undefined) {
+    if (reference.name === nameWithin(base, within)) return below;
+    throw refusal(at, `belongs to "${reference.name}", not to ${within.name}`);
+  }
   const path = resolve(fs.realpathSync(dirname(at)), reference.name);
   if (!isSameFile(path, base.file.identity))
     throw refusal(at, `belongs to "${reference.name}", not to ${base.file.name}`);

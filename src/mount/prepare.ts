@@ -7,6 +7,7 @@ import { codecsNeedPreparing } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { NodeKind, Served } from '../fuse/adapter.js';
 import { describeImage, infoJson } from '../image/describe.js';
+import type { HostFile } from '../image/files.js';
 import type { Image } from '../image/image.js';
 import type { Passphrases } from '../image/keys.js';
 import type { OpenedImage } from '../image/open.js';
@@ -14,18 +15,21 @@ import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
 import { type Ownership, sharedOwner } from '../tree/modes.js';
 import { Numbering } from '../tree/numbering.js';
-import { buildFileTree, buildTree, type Tree, type TreeImage } from '../tree/tree.js';
+import { buildFileTree, buildTree, type Tree, type TreeHome, type TreeImage } from '../tree/tree.js';
+import { ContainerTexts } from './container-texts.js';
 import { FrontDesk } from './desk.js';
 import { LiveTree } from './live-tree.js';
 import { Modifications } from './measures.js';
 import { NewsSender } from './news.js';
-import { type MountedImage, openImages } from './opening.js';
+import { type MountedHome, type MountedImage, openHomes } from './opening.js';
 import { CACHES, type MountOptions } from './options.js';
 import { chainOf, Views } from './views.js';
 import type { DataJob } from './worker.js';
 
 /** The images of one mount, open. Whoever asked for them closes them, after the mount has ended. */
 export interface OpenedMount {
+  /** The files that were named, in order. */
+  readonly named: readonly HostFile[];
   readonly images: readonly MountedImage[];
   /** Something of it can be written. */
   readonly writable: boolean;
@@ -49,17 +53,21 @@ export function openMount(
   passphrases: Passphrases,
   warn: (message: string) => void,
 ): OpenedMount {
-  const images = openImages(options, passphrases, warn);
+  const homes = openHomes(options, passphrases, warn);
+  const images = homes.flatMap((home) => home.images);
   const writable = images.some(({ image }) => image.writable);
   const ends: (() => void)[] = images.flatMap((opened) => [
     () => assertNothingLost(opened.image),
     () => opened.close(),
   ]);
+  const containers = homes.map(({ container }) => container && new ContainerTexts(container));
+  for (const one of containers) if (one !== undefined) ends.push(() => one.close());
   const close = (): void => closeAll(ends);
   try {
-    const describe = (): readonly TreeImage[] => images.map(describeForTree);
+    const describe = (): readonly TreeHome[] => homes.map(describeHome);
     describe();
     return {
+      named: homes.map(({ named }) => named),
       images,
       writable,
       serve: (mountpoint) => {
@@ -70,7 +78,7 @@ export function openMount(
           () => plant(describe(), mountpoint, numbers),
           (ino, source) => news?.send(ino, source),
         );
-        return serve(images, live, news?.name, options);
+        return serve({ images, containers, live, news: news?.name, options });
       },
       publish() {
         for (const { image } of images) if (image.writable) image.publish();
@@ -86,12 +94,16 @@ export function openMount(
   }
 }
 
-function serve(
-  images: readonly OpenedImage[],
-  live: LiveTree,
-  news: string | undefined,
-  options: MountOptions,
-): Served {
+interface ServeParts {
+  readonly images: readonly OpenedImage[];
+  /** By the number of what was named. */
+  readonly containers: readonly (ContainerTexts | undefined)[];
+  readonly live: LiveTree;
+  readonly news: string | undefined;
+  readonly options: MountOptions;
+}
+
+function serve({ images, containers, live, news, options }: ServeParts): Served {
   const image = (index: number): OpenedImage => images[index] as OpenedImage;
   const { through, direct } = CACHES[options.cache];
   const { sources } = live;
@@ -102,7 +114,13 @@ function serve(
     modifications,
     image,
     images,
-    info: (index) => infoJson(describeImage(image(index))),
+    text: (source) =>
+      source.kind === 'image'
+        ? Buffer.from(infoJson(describeImage(image(source.image))))
+        : (containers[source.home]?.text(source.kind) ?? Buffer.alloc(0)),
+    consulted: (source) => {
+      if (source.kind === 'container') containers[source.home]?.startVerifying();
+    },
     blockSize: Math.max(512, ...images.map((opened) => opened.image.blockSize)),
     keepCache: !options.forceShare,
     writebackCache: options.writebackCache,
@@ -142,13 +160,22 @@ function closeAll(ends: readonly (() => void)[]): void {
   if (failure !== undefined) throw failure.error;
 }
 
-function plant(trees: readonly TreeImage[], mountpoint: NodeKind, numbers: Numbering): Tree {
-  if (mountpoint === 'directory') return buildTree(trees, MOUNTER, numbers);
-  const only = trees[0];
-  if (only === undefined || trees.length > 1) {
+function plant(homes: readonly TreeHome[], mountpoint: NodeKind, numbers: Numbering): Tree {
+  if (mountpoint === 'directory') return buildTree(homes, MOUNTER, numbers);
+  const images = homes.flatMap((home) => ('disks' in home ? home.disks : [home]));
+  const only = images[0];
+  if (only === undefined || images.length > 1) {
     throw new ImgfsError('usage', 'a file as mountpoint can show one image only', { hint: 'mount on a directory' });
   }
   return buildFileTree(only, numbers);
+}
+
+function describeHome({ named, container, images }: MountedHome): TreeHome {
+  const trees = images.map(describeForTree);
+  const [only] = trees;
+  if (container === undefined && only !== undefined) return only;
+  const disks = trees.map((tree, n) => ({ ...tree, fileName: container?.container.disks[n]?.name ?? '' }));
+  return { fileName: basename(named.path), owner: named, disks };
 }
 
 function describeForTree(opened: MountedImage): TreeImage {
@@ -159,7 +186,7 @@ function describeForTree(opened: MountedImage): TreeImage {
   const files = chain.toReversed();
   return {
     fileName: basename(named.path),
-    owner: sharedOwner([file, ...chain.slice(1)]),
+    owner: sharedOwner([opened.container ?? file, ...chain]),
     size: image.size,
     writable: image.writable,
     changesSnapshots: image.writable && format.kind === 'image' && format.can.snapshots,

@@ -58,13 +58,21 @@ export interface ViewNode extends NodeCommon {
   readonly changes: boolean;
 }
 
-/** The live description of one image. */
-export interface InfoNode extends NodeCommon {
-  readonly kind: 'info';
-  readonly image: number;
+/** Which text a file shows. */
+export type TextSource =
+  /** The live description of an image, or of a container. */
+  | { readonly kind: 'image'; readonly image: number }
+  | { readonly kind: 'container'; readonly home: number }
+  /** A container's own document. */
+  | { readonly kind: 'descriptor'; readonly home: number };
+
+/** A text, made when it is opened. */
+export interface TextNode extends NodeCommon {
+  readonly kind: 'text';
+  readonly text: TextSource;
 }
 
-export type TreeNode = DirectoryNode | ViewNode | InfoNode;
+export type TreeNode = DirectoryNode | ViewNode | TextNode;
 
 export interface Tree {
   /** The directory that is mounted, or the one view where the mountpoint is a file. */
@@ -72,21 +80,37 @@ export interface Tree {
   readonly nodes: ReadonlyMap<number, TreeNode>;
 }
 
-/** The tree of one image, or of several: then each has a directory of its own, and `owner` is whose the top is. */
-export function buildTree(images: readonly TreeImage[], owner: Ownership, numbers = new Numbering()): Tree {
+/** A container, with the images in it. */
+export interface TreeContainer {
+  readonly fileName: string;
+  readonly owner: Ownership;
+  /** Each has a directory, called by its `fileName`. */
+  readonly disks: readonly TreeImage[];
+}
+
+/** What its user has named: an image, or a container of images. */
+export type TreeHome = TreeImage | TreeContainer;
+
+/** The names that a container's own files have beside the directories of its disks. */
+const CONTAINER_FILES = ['info.json', 'appliance.ovf'] as const;
+
+/**
+ * The tree of one image or container, or of several: then each has a directory of its own, and `owner` is whose the top
+ * is. Views count images in order, those in containers among them.
+ */
+export function buildTree(homes: readonly TreeHome[], owner: Ownership, numbers = new Numbering()): Tree {
   const builder = new Builder(numbers);
-  const first = images[0];
-  if (first !== undefined && images.length === 1) {
-    const root = builder.directory('', first.owner);
-    builder.image(root, first, 0);
-    return builder.done(root);
+  const [first] = homes;
+  const alone = homes.length === 1 && first !== undefined;
+  const root = builder.directory('', alone ? first.owner : owner);
+  const names = imageDirectories(homes.map(({ fileName }) => fileName));
+  let index = 0;
+  for (const [n, home] of homes.entries()) {
+    const directory = alone ? root : builder.directory(names[n] ?? '', home.owner, root);
+    if ('disks' in home) builder.container(directory, home, n, index);
+    else builder.image(directory, home, index);
+    index += 'disks' in home ? home.disks.length : 1;
   }
-  const root = builder.directory('', owner);
-  const names = imageDirectories(images.map(({ fileName }) => fileName));
-  images.forEach((image, index) => {
-    const home = builder.directory(names[index] ?? '', image.owner, root);
-    builder.image(home, image, index);
-  });
   return builder.done(root);
 }
 
@@ -132,13 +156,29 @@ class Builder {
     this.active('disk.raw', image, index, home);
     if (image.holdsSnapshots) this.snapshots(home, image, index);
     if (image.layers.length > 0) this.layers(home, image, index);
-    const owner = { ...image.owner, mode: readableMode(image.owner.mode) };
-    this.add({ ...this.common('info.json', owner, home, 'info.json'), kind: 'info', image: index }, home);
+    this.text('info.json', image.owner, home, { kind: 'image', image: index });
+  }
+
+  /** `first` is the number of its first image. */
+  container(home: Growing, { owner, disks }: TreeContainer, n: number, first: number): void {
+    const stems = disks.map(({ fileName }) => stemOf(fileName));
+    const names = uniqueNames([...CONTAINER_FILES, ...stems], '').slice(CONTAINER_FILES.length);
+    for (const [index, disk] of disks.entries()) {
+      this.image(this.directory(names[index] ?? '', disk.owner, home), disk, first + index);
+    }
+    const [info, descriptor] = CONTAINER_FILES;
+    this.text(descriptor, owner, home, { kind: 'descriptor', home: n });
+    this.text(info, owner, home, { kind: 'container', home: n });
   }
 
   done(root: TreeNode): Tree {
     this.numbers.settle();
     return { root, nodes: this.nodes };
+  }
+
+  private text(name: string, { mode, ...owner }: Ownership, home: Growing, text: TextSource): void {
+    const common = this.common(name, { ...owner, mode: readableMode(mode) }, home, name);
+    this.add({ ...common, kind: 'text', text }, home);
   }
 
   private snapshots(home: Growing, image: TreeImage, index: number): void {

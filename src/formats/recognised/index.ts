@@ -27,5 +27,4 @@ export const recognised: readonly KnownFormat[] = [
   known('bochs', 'a Bochs disk', ['.bochs'], magic.BOCHS),
   known('asif', 'an Apple sparse image', ['.asif'], magic.ASIF),
   known('ewf', 'an Expert Witness image', ['.e01'], magic.EWF),
-  known('ova', 'an appliance archive (or another tar file)', ['.ova', '.tar'], magic.TAR),
 ];

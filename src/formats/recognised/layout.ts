@@ -39,4 +39,3 @@ export const CLOOP = text(0, '#!/bin/sh\n#V2.0 Format\n');
 export const BOCHS = text(0, 'Bochs Virtual HD Image\0');
 export const ASIF = text(0, 'shdw');
 export const EWF = bytes(0, 0x45, 0x56, 0x46, 0x09, 0x0d, 0x0a, 0xff, 0x00);
-export const TAR = text(257, 'ustar');
