@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { type Command, Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
 import { collected, declareWriteOptions, type OpenFlags } from './open-options.js';
@@ -11,6 +12,9 @@ export interface ConvertFlags extends OpenFlags {
   readonly snapshot?: string;
   readonly sparse?: string;
   readonly byHost?: true;
+  readonly compress?: true;
+  readonly threads?: string;
+  readonly outOfOrder?: true;
   /** False with -n. */
   readonly create: boolean;
   readonly targetIsZero?: true;
@@ -23,12 +27,11 @@ export interface ConvertFlags extends OpenFlags {
 const USUAL_SPARSE = 4096;
 const LARGEST_SPARSE = 16 * 1024 * 1024;
 const SECTOR = 512;
+const USUAL_THREADS = 8;
+const MOST_THREADS = 16;
 
 /** qemu-img's letters that mean something imgfs cannot do yet: refused by name. */
 const NOT_YET: readonly (readonly [flags: string, what: string])[] = [
-  ['-c', 'compressed output'],
-  ['-W', 'writing out of order'],
-  ['-m <count>', 'work in parallel'],
   ['-r <rate>', 'a limit of speed'],
   ['--salvage', 'going on after read errors'],
   ['--bitmaps', 'copying bitmaps'],
@@ -57,6 +60,9 @@ export function declareConvertOptions(command: Command): void {
       '-C, --by-host',
       'have the host copy, or share, what lies in files as it is: zeros there are not looked for',
     )
+    .option('-c, --compress', 'store what is written compressed')
+    .option('-m, --threads <count>', 'read, unpack and pack in so many threads at most (8); 1 does all in one')
+    .option('-W, --out-of-order', 'write what is ready, not in the order of the disk')
     .option('-n, --no-create', 'write into a target that is there, over what it holds')
     .option('--target-is-zero', 'with -n: all of the target reads as zeros already')
     .option('-p, --progress', 'show how far it is at once, not after a second (on a terminal only)')
@@ -82,4 +88,13 @@ export function sparseOf({ sparse, byHost }: ConvertFlags): number {
   throw new ImgfsError('usage', `-S ${sparse} is impossible`, {
     hint: `it is a multiple of ${SECTOR}, at most ${LARGEST_SPARSE}; 0 writes everything`,
   });
+}
+
+/** How many threads shall help the one that writes, as far as `-m` and the machine go. Throws `usage`. */
+export function threadsOf({ threads: given = String(USUAL_THREADS) }: ConvertFlags): number {
+  const count = /^[0-9]+$/.test(given) ? Number(given) : 0;
+  if (count < 1 || count > MOST_THREADS) {
+    throw new ImgfsError('usage', `-m ${given} is impossible`, { hint: `it is from 1 to ${MOST_THREADS}` });
+  }
+  return count === 1 ? 0 : Math.min(count, availableParallelism());
 }

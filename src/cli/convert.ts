@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
-import { type CopyOptions, copyDisk, type WrittenDisk } from '../convert/copy.js';
+import type { BlockWork } from '../convert/block.js';
+import { blockWork, type CopyOptions, copyDisk, type WrittenDisk } from '../convert/copy.js';
+import { Crew } from '../convert/crew.js';
 import type { JoinedDisk } from '../convert/joined.js';
 import { Sources } from '../convert/sources.js';
 import { formats } from '../formats/index.js';
@@ -10,7 +12,7 @@ import { identityIfThere, type WantedBacking } from '../image/new-image.js';
 import { type OpenedImage, type OpenOptions, openImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
-import { type ConvertFlags, declareConvertOptions, sparseOf } from './convert-options.js';
+import { type ConvertFlags, declareConvertOptions, sparseOf, threadsOf } from './convert-options.js';
 import { asksForHelp, createHelp, parseCreateOptions } from './create-options.js';
 import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { assertNotMounted, hintWhereMounted } from './mounted-hint.js';
@@ -69,6 +71,7 @@ interface Request {
 async function convert(request: Request): Promise<void> {
   const { sources: paths, path, flags, passphrases } = request;
   const sparse = sparseOf(flags);
+  const threads = threadsOf(flags);
   assertTogether(paths, flags);
   const settings = targetSettings(request);
   const options: OpenOptions = { ...openOptions(flags), passphrases };
@@ -84,13 +87,27 @@ async function convert(request: Request): Promise<void> {
     await interruptible(async (run) => {
       const target = openTarget(request, settings, disk);
       try {
+        if (flags.compress === true && target.disk.packing === undefined) {
+          throw new ImgfsError('unsupported', `${path}: such an image stores nothing compressed`, {
+            hint: 'leave out -c, or say -O qcow2',
+          });
+        }
         const copying: CopyOptions = {
           sparse,
           targetIsZero: target.isZero,
           topLayer: settings.backing !== undefined,
           byHost: flags.byHost === true,
+          pack: flags.compress === true || target.disk.packing?.always === true,
+          outOfOrder: flags.outOfOrder === true,
         };
-        await run(shown(copyDisk(disk, target.disk, copying), disk.size, flags.quiet === true ? undefined : line));
+        const work = blockWork(target.disk, copying);
+        const crew = threads === 0 ? undefined : crewFor(sources, work, threads);
+        try {
+          const steps = copyDisk(disk, target.disk, copying, crew);
+          await run(shown(steps, disk.size, flags.quiet === true ? undefined : line));
+        } finally {
+          await crew?.end();
+        }
       } catch (error) {
         target.discard();
         throw error;
@@ -101,6 +118,10 @@ async function convert(request: Request): Promise<void> {
     line.clear();
     sources.close();
   }
+}
+
+function crewFor(sources: Sources, work: BlockWork, count: number): Crew {
+  return new Crew({ plans: sources.plans(), hostBytes: sources.hostBytes(), work, count });
 }
 
 function* shown(steps: Iterable<number>, size: number, line: ProgressLine | undefined): Generator<number> {
@@ -118,6 +139,9 @@ function assertTogether(sources: readonly string[], flags: ConvertFlags): void {
   }
   if (several && flags.backing !== undefined) {
     throw new ImgfsError('usage', 'several sources lie above no one backing file: leave out -B');
+  }
+  if (flags.compress === true && flags.byHost === true) {
+    throw new ImgfsError('usage', '-C copies what lies there as it is, -c packs it: leave out one');
   }
   if (flags.targetIsZero === true && flags.create) {
     throw new ImgfsError('usage', '--target-is-zero is for targets that are there: it needs -n');

@@ -1,149 +1,190 @@
 /** Copying a disk into another: what is known to be zeros is not read, and need not be written. */
-import type { Extent, Image } from '../image/image.js';
+import type { Image } from '../image/image.js';
 import { roundDown } from '../lib/bits.js';
 import type { Storage } from '../storage/storage.js';
+import { type BlockWork, prepareBlock } from './block.js';
+import type { Crew } from './crew.js';
 import type { ReadDisk } from './joined.js';
-import { zeroRuns } from './zeros.js';
+import { type Piece, type PieceOptions, pieces } from './pieces.js';
+import { BLOCK, Ring, Slot } from './ring.js';
 
-export type WrittenDisk = Pick<Image, 'size' | 'blockSize' | 'write' | 'zero' | 'copyIn'>;
+export type WrittenDisk = Pick<Image, 'size' | 'blockSize' | 'write' | 'zero' | 'copyIn' | 'packing' | 'writePacked'>;
 
-export interface CopyOptions {
+export interface CopyOptions extends Omit<PieceOptions, 'unit'> {
   /** The target reads as zeros everywhere: nothing has to be done for zeros. */
   readonly targetIsZero: boolean;
-  /** The target lies above what the source lies above: only what the source's own layer holds is copied. */
-  readonly topLayer: boolean;
   /** Bytes, a multiple of 512: so many zeros at once become a hole. 0 writes everything, holes too, as bytes. */
   readonly sparse: number;
-  /** The host copies what lies in files as it is, unseen: zeros that are stored there stay stored. */
-  readonly byHost: boolean;
+  /** Blocks are written as they become ready, not in the order of the disk. */
+  readonly outOfOrder: boolean;
 }
 
-/** What is read and written at once; reads begin at multiples of it where what is read is longer. */
-const BLOCK = 2 * 1024 * 1024;
-/** What the host is asked to copy at once. */
-const HOST_BLOCK = 64 * 1024 * 1024;
+/** How blocks are prepared for a target. */
+export function blockWork(
+  target: Pick<WrittenDisk, 'size' | 'blockSize' | 'packing'>,
+  options: CopyOptions,
+): BlockWork {
+  const { sparse, targetIsZero, pack } = options;
+  const packing = pack ? target.packing : undefined;
+  const least = packing?.unit ?? (targetIsZero ? 0 : target.blockSize);
+  return { unit: sparse === 0 ? 0 : Math.max(sparse, least), packing, end: target.size };
+}
 
 /**
  * Copies a disk, from its beginning to its end, to a target that is at least as large (what the source has beyond the
- * target's end are zeros). A step at a time: yields the guest bytes that are done, often; whoever stops asking stops
- * the copying. In the target every range is written or made zeros at most once, in ascending order, but for what the
- * host failed to copy. Throws what reading and writing throw.
+ * target's end are zeros). A step at a time: yields the guest bytes up to which all is done, often, also where it only
+ * waits for the crew; whoever stops asking stops the copying. In the target every range is written or made zeros at
+ * most once, in ascending order unless options say otherwise, but for what the host failed to copy. Throws what reading
+ * and writing throw: of several reads that fail, the first in the order of the disk.
  */
-export function* copyDisk(source: ReadDisk, target: WrittenDisk, options: CopyOptions): Generator<number> {
-  const reader = new Reader(source, target, options);
-  for (const { kind, from, to, place } of pieces(source, Math.min(source.size, target.size), options)) {
-    if (kind === 'zero') reader.clear(from, to);
-    if (kind === 'data') {
-      const done = place === undefined ? from : copiedByHost(target, place, from, to);
-      for (let at = done; at < to; at = nextBlock(at, to)) reader.copy(at, nextBlock(at, to));
-    }
-    yield to;
-  }
+export function* copyDisk(source: ReadDisk, target: WrittenDisk, options: CopyOptions, crew?: Crew): Generator<number> {
+  yield* new Copying(source, target, options, crew).steps();
 }
 
-function nextBlock(at: number, end: number): number {
-  return Math.min(end, roundDown(at, BLOCK) + BLOCK);
+/** A piece on its way; `number` is that of its block. */
+interface Underway {
+  readonly piece: Piece;
+  readonly number: number | undefined;
+  written: boolean;
 }
 
-/** Returns how far it came. */
-function copiedByHost(target: WrittenDisk, { storage, offset }: Place, from: number, to: number): number {
-  for (let at = from; ; ) {
-    const done = at < to ? target.copyIn(storage, offset + at - from, at, to - at) : 0;
-    if (done === 0) return at;
-    at += done;
-  }
-}
+/** How many pieces are on their way for each block that may be: the others are zeros, which need nothing. */
+const PIECES_FOR_BLOCK = 8;
 
-/** Copies what has to be looked at. */
-class Reader {
-  private readonly buffer = Buffer.allocUnsafeSlow(BLOCK);
-  private readonly unit: number;
+class Copying {
+  private readonly ring: Ring;
+  private readonly work: BlockWork;
+  private readonly underway: Underway[] = [];
+  /** Blocks among them. */
+  private blocks = 0;
+  /** Storages from which the host was seen not to copy. */
+  private readonly notByHost = new Set<Storage>();
 
   constructor(
     private readonly source: ReadDisk,
     private readonly target: WrittenDisk,
     private readonly options: CopyOptions,
+    private readonly crew: Crew | undefined,
   ) {
-    this.unit = options.targetIsZero ? options.sparse : Math.max(options.sparse, target.blockSize);
+    this.ring = crew?.ring ?? Ring.of(1);
+    this.work = blockWork(target, options);
   }
 
-  /** At most a block. */
-  copy(from: number, to: number): void {
-    const bytes = this.buffer.subarray(0, to - from);
-    this.source.read(bytes, from);
-    if (this.options.sparse === 0) {
-      this.target.write(bytes, from);
-      return;
-    }
-    for (const run of zeroRuns(bytes, from, this.unit)) {
-      if (run.zero) this.clear(from + run.from, from + run.to);
-      else this.target.write(bytes.subarray(run.from, run.to), from + run.from);
+  *steps(): Generator<number> {
+    const { ring, underway, crew } = this;
+    const end = Math.min(this.source.size, this.target.size);
+    const rest = this.cut(pieces(this.source, end, { ...this.options, unit: this.work.packing?.unit ?? 1 }));
+    let done = 0;
+    for (;;) {
+      crew?.assertWell();
+      const { news } = ring;
+      this.fill(rest);
+      const [first] = underway;
+      if (first === undefined) return;
+      if (this.settled(first)) {
+        underway.shift();
+        if (first.number !== undefined) this.blocks--;
+        done = first.piece.to;
+        yield done;
+        continue;
+      }
+      if (this.options.outOfOrder && this.writeAnyOther()) continue;
+      if (ring.workOnNext((slot) => prepareBlock(this.source, slot, this.work))) continue;
+      ring.waitForNews(news);
+      yield done;
     }
   }
 
-  clear(from: number, to: number): void {
+  /** Takes pieces on as long as there is room for their blocks. */
+  private fill(rest: Iterator<Piece>): void {
+    const { ring, underway } = this;
+    while (this.blocks < ring.size && underway.length < ring.size * PIECES_FOR_BLOCK) {
+      const next = rest.next();
+      if (next.done === true) return;
+      const piece = next.value;
+      const read = piece.kind === 'data' && piece.place === undefined;
+      if (read) {
+        this.blocks++;
+        this.crew?.expect(piece);
+      }
+      underway.push({ piece, number: read ? ring.put(piece.from, piece.to) : undefined, written: false });
+    }
+  }
+
+  /** Whether the piece is in the target, putting it there if it can be. */
+  private settled(one: Underway): boolean {
+    if (one.written) return true;
+    const { piece, number } = one;
+    if (number === undefined) {
+      if (piece.kind === 'zero') this.clear(piece.from, piece.to);
+      if (piece.kind === 'data') this.copyByHost(piece);
+    } else {
+      if (!this.ring.isReady(number)) return false;
+      this.write(this.ring.take(number));
+    }
+    one.written = true;
+    return true;
+  }
+
+  /** A block that failed waits until it is the first. */
+  private writeAnyOther(): boolean {
+    const found = this.underway.find(
+      (one) => !one.written && one.number !== undefined && this.ring.isPrepared(one.number),
+    );
+    return found !== undefined && this.settled(found);
+  }
+
+  private write(slot: Slot): void {
+    const { target } = this;
+    let packedEnd = 0;
+    for (const { zero, from, to, packed } of slot.runs()) {
+      const at = slot.from + from;
+      if (zero) this.clear(at, slot.from + to);
+      else if (packed === 0) target.write(slot.bytes.subarray(from, to), at);
+      else target.writePacked(slot.packed.subarray(packedEnd, packedEnd + packed), at);
+      packedEnd += packed;
+    }
+  }
+
+  private clear(from: number, to: number): void {
     if (!this.options.targetIsZero) this.target.zero(from, to - from, { unmap: true });
   }
-}
 
-/** `below`: not copied, the target shows it anyway. */
-type Kind = 'data' | 'zero' | 'below';
+  private isForHost({ place }: Piece): boolean {
+    return place !== undefined && !this.notByHost.has(place.storage);
+  }
 
-/** Where bytes lie on the host as they are. */
-interface Place {
-  readonly storage: Storage;
-  readonly offset: number;
-}
-
-interface Piece {
-  readonly kind: Kind;
-  readonly from: number;
-  readonly to: number;
-  /** Set for what the host shall copy. */
-  readonly place: Place | undefined;
-}
-
-/**
- * The disk as neighbouring extents of one kind; what the host shall copy where it lies in one piece. Data is cut at
- * multiples of what is copied at once.
- */
-function* pieces(source: ReadDisk, end: number, options: CopyOptions): Generator<Piece> {
-  let pending: Piece | undefined;
-  for (let at = 0; at < end; ) {
-    const extent = source.extent(at, end - at);
-    const kind = kindOf(extent, options);
-    const place = kind === 'data' && options.byHost ? placeOf(extent) : undefined;
-    const step = place === undefined ? BLOCK : HOST_BLOCK;
-    const start = at;
-    for (const to = at + extent.length; at < to; ) {
-      const here = place && { ...place, offset: place.offset + at - start };
-      if (pending !== undefined && !continues(pending, kind, here)) {
-        yield pending;
-        pending = undefined;
-      }
-      const { from, place: first }: Pick<Piece, 'from' | 'place'> = pending ?? { from: at, place: here };
-      at = kind === 'data' ? Math.min(to, roundDown(from, step) + step) : to;
-      pending = { kind, from, to: at, place: first };
-      if (kind === 'data' && at % step === 0) {
-        yield pending;
-        pending = undefined;
-      }
+  /** What the host does not copy is read and written, here and now; what lies in the same storage is from now on. */
+  private copyByHost({ from, to, place }: Piece): void {
+    if (place === undefined) return;
+    const { storage, offset } = place;
+    let at = from;
+    for (let done = 1; at < to && done > 0; at += done) {
+      done = this.target.copyIn(storage, offset + at - from, at, to - at);
+    }
+    if (at === to) return;
+    this.notByHost.add(storage);
+    const slot = new Slot();
+    for (const [start, end] of blocks(at, to)) {
+      slot.set(start, end);
+      prepareBlock(this.source, slot, this.work);
+      this.write(slot);
     }
   }
-  if (pending !== undefined) yield pending;
+
+  /** What the host does not copy is cut into blocks. */
+  private *cut(all: Iterable<Piece>): Generator<Piece> {
+    for (const piece of all) {
+      if (piece.kind !== 'data' || this.isForHost(piece)) yield piece;
+      else for (const [from, to] of blocks(piece.from, piece.to)) yield { ...piece, from, to, place: undefined };
+    }
+  }
 }
 
-function kindOf(extent: Extent, { topLayer, sparse }: CopyOptions): Kind {
-  if (topLayer && extent.depth > 0) return 'below';
-  return extent.zero && sparse !== 0 ? 'zero' : 'data';
-}
-
-function placeOf({ data, compressed, storage, offset }: Extent): Place | undefined {
-  return data && !compressed && storage !== undefined && offset !== undefined ? { storage, offset } : undefined;
-}
-
-function continues({ kind: before, from, to, place: first }: Piece, kind: Kind, place: Place | undefined): boolean {
-  if (before !== kind) return false;
-  if (first === undefined || place === undefined) return first === place;
-  return first.storage === place.storage && first.offset + (to - from) === place.offset;
+function* blocks(from: number, to: number): Generator<readonly [from: number, to: number]> {
+  for (let at = from; at < to; ) {
+    const end = Math.min(to, roundDown(at, BLOCK) + BLOCK);
+    yield [at, end];
+    at = end;
+  }
 }

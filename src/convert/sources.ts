@@ -13,6 +13,7 @@ export class Sources {
   readonly disk: JoinedDisk;
   private readonly opened: readonly OpenedImage[];
   private readonly snapshot: Image | undefined;
+  private readonly id: string | undefined;
 
   /** Throws what opening throws, and `missing` where the snapshot is not there; nothing stays open then. */
   constructor(paths: readonly string[], open: (path: string) => OpenedImage, snapshot?: string) {
@@ -22,7 +23,8 @@ export class Sources {
       for (const path of paths) opened.push(open(path));
       const [first] = opened;
       if (snapshot !== undefined && first !== undefined) {
-        this.snapshot = first.image.openSnapshot(snapshotMeant(first, snapshot).id);
+        this.id = snapshotMeant(first, snapshot).id;
+        this.snapshot = first.image.openSnapshot(this.id);
       }
       this.disk = new JoinedDisk(this.snapshot === undefined ? opened.map(({ image }) => image) : [this.snapshot]);
     } catch (error) {
@@ -34,6 +36,16 @@ export class Sources {
   /** The files of all of them, what lies below and what they keep their data in included. */
   identities(): ReadonlySet<string> {
     return new Set(this.opened.flatMap(({ plan }) => filesOf(plan)).map((fd) => identityOf(`/proc/self/fd/${fd}`)));
+  }
+
+  /** How other threads open the same disks again. */
+  plans(): readonly ImagePlan[] {
+    return this.opened.map(({ plan }) => ({ ...plan, snapshot: this.id }));
+  }
+
+  /** Bytes they take on the host, without what lies below. */
+  hostBytes(): number {
+    return this.opened.reduce((sum, { image }) => sum + image.hostBytes(), 0);
   }
 
   close(): void {

@@ -3,49 +3,22 @@ import { type CopyOptions, copyDisk, type WrittenDisk } from '../../src/convert/
 import { JoinedDisk } from '../../src/convert/joined.js';
 import { zeroRuns } from '../../src/convert/zeros.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
-import type { Storage } from '../../src/storage/storage.js';
 import { Random, SEED } from '../support/seed.js';
 import { contentOf, data, hole, MadeDisk, type Run } from './made-disk.js';
+import { Taken } from './taken.js';
 
 const MIB = 2 ** 20;
 const TIB = 2 ** 40;
 const BLOCK = 2 * MIB;
 
-/** A disk in memory that begins with `byte` everywhere and notes what is done to it. */
-class Taken implements WrittenDisk {
-  readonly bytes: Buffer;
-  readonly written: (readonly [from: number, to: number])[] = [];
-  readonly cleared: (readonly [from: number, to: number])[] = [];
-  readonly copied: (readonly [from: number, at: number, length: number])[] = [];
-  /** How much of a range the host is said to copy. */
-  hostCopies: (at: number, length: number) => number = () => 0;
-
-  constructor(
-    readonly size: number,
-    byte: number,
-    readonly blockSize = 4096,
-  ) {
-    this.bytes = Buffer.alloc(size > TIB ? 0 : size, byte);
-  }
-
-  write(from: Uint8Array, at: number): void {
-    this.written.push([at, at + from.length]);
-    this.bytes.set(from, at);
-  }
-
-  copyIn(_: Storage, from: number, at: number, length: number): number {
-    const done = this.hostCopies(at, length);
-    if (done > 0) this.copied.push([from, at, done]);
-    return done;
-  }
-
-  zero(at: number, length: number): void {
-    this.cleared.push([at, at + length]);
-    this.bytes.subarray(at, at + length).fill(0);
-  }
-}
-
-const PLAIN: CopyOptions = { targetIsZero: true, topLayer: false, sparse: 4096, byHost: false };
+const PLAIN: CopyOptions = {
+  targetIsZero: true,
+  topLayer: false,
+  sparse: 4096,
+  byHost: false,
+  pack: false,
+  outOfOrder: false,
+};
 
 function copy(source: MadeDisk | JoinedDisk, target: WrittenDisk, options: Partial<CopyOptions> = {}): number[] {
   return [...copyDisk(source, target, { ...PLAIN, ...options })];

@@ -1,0 +1,81 @@
+/** The threads that prepare blocks beside the one that writes. */
+import { Worker } from 'node:worker_threads';
+import { codecsNeedPreparing } from '../codec/zstd.js';
+import type { ImagePlan } from '../image/open.js';
+import { ImgfsError } from '../lib/errors.js';
+import type { BlockWork } from './block.js';
+import type { Piece } from './pieces.js';
+import { Ring, type RingMemory } from './ring.js';
+
+/** What a thread is given. Structured-clone data. */
+export interface CrewJob {
+  readonly ring: RingMemory;
+  /** The sources, one after the other: opened again by descriptors alone. */
+  readonly plans: readonly ImagePlan[];
+  readonly work: BlockWork;
+  readonly prepareCodecs: boolean;
+}
+
+export interface CrewOptions extends Pick<CrewJob, 'plans' | 'work'> {
+  /** How many threads there shall be. */
+  readonly count: number;
+  /** Bytes the sources take on the host, about. */
+  readonly hostBytes: number;
+}
+
+const MIB = 1024 * 1024;
+/** Milliseconds of work that a second thread takes over for each MiB, about: reading alone it hardly speeds up. */
+const TAKEN_OVER = { reading: 0.1, unpacking: 2, packing: 12 };
+/** So much work is worth starting threads for, which takes a part of it itself. */
+const WORTHWHILE = 100;
+
+/**
+ * Threads that are started when there turns out to be enough work. They read through the descriptors of images that the
+ * main thread has open: these must stay open until `end` has returned.
+ */
+export class Crew {
+  readonly ring: Ring;
+  private readonly workers: Worker[] = [];
+  private expected = 0;
+  private failure: unknown;
+
+  constructor(private readonly options: CrewOptions) {
+    // So many that none waits for the writer, or the writer for it, because of one block that takes long.
+    this.ring = Ring.of(2 * options.count + 2);
+  }
+
+  /** Told of every piece that will be read. What the sources take on the host says how much more will come. */
+  expect({ from, to, packed }: Piece): void {
+    if (this.workers.length > 0) return;
+    const { hostBytes, work } = this.options;
+    const each = TAKEN_OVER[work.packing !== undefined ? 'packing' : packed ? 'unpacking' : 'reading'] / MIB;
+    this.expected += each * (to - from);
+    if (Math.max(this.expected, each * hostBytes) >= WORTHWHILE) this.start();
+  }
+
+  /** Throws what ended a thread that should be there. */
+  assertWell(): void {
+    if (this.failure !== undefined) throw this.failure;
+  }
+
+  /** Returns when no thread is left. */
+  async end(): Promise<void> {
+    this.ring.end();
+    await Promise.all(this.workers.map((worker) => worker.terminate()));
+  }
+
+  private start(): void {
+    const { count, plans, work } = this.options;
+    const job: CrewJob = { ring: this.ring.memory, plans, work, prepareCodecs: codecsNeedPreparing() };
+    for (let n = 0; n < count; n++) {
+      const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: job });
+      worker.on('error', (error) => {
+        this.failure ??= new ImgfsError('system', `a thread failed: ${String(error)}`, { cause: error });
+      });
+      worker.on('exit', () => {
+        if (!this.ring.ended) this.failure ??= new ImgfsError('system', 'a thread ended early');
+      });
+      this.workers.push(worker);
+    }
+  }
+}
