@@ -8,13 +8,12 @@ import { jsonText } from '../lib/json-text.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { hintWhereMounted } from './mounted-hint.js';
 import { note, print, reportError, warn } from './output.js';
-import { ProgressLine } from './progress.js';
+import { declareProgress, type ProgressFlags, ProgressLine } from './progress.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
 
-interface CheckFlags extends JsonFlags {
+interface CheckFlags extends JsonFlags, ProgressFlags {
   readonly format?: string;
   readonly repair?: string;
-  readonly quiet?: true;
   readonly forceShare?: true;
 }
 
@@ -37,6 +36,7 @@ export const verb: Verb = {
       .option('-f, --format <fmt>', 'the format of the image, instead of looking')
       .option('-r, --repair <what>', 'mend it: leaks (give lost space back), or all');
     declareJsonOptions(command);
+    declareProgress(command);
     command
       .option('-q, --quiet', 'print no report: the exit status tells')
       .option('-U, --force-share', 'check although another process writes');
@@ -63,7 +63,7 @@ export const verb: Verb = {
 
 /** Findings go to standard error as they come. */
 function examine(path: string, flags: CheckFlags): Examined {
-  const line = new ProgressLine(`imgfs: checking ${path}`);
+  const line = new ProgressLine({ verb: 'check', label: 'checking' }, flags);
   try {
     return hintWhereMounted(path, () =>
       examineImage(path, {
@@ -80,7 +80,7 @@ function examine(path: string, flags: CheckFlags): Examined {
       }),
     );
   } finally {
-    line.clear();
+    line.end();
   }
 }
 

@@ -5,19 +5,18 @@ import type { Image } from '../image/image.js';
 import { type OpenOptions, openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
 import { jsonText } from '../lib/json-text.js';
+import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { hintWhereMounted } from './mounted-hint.js';
 import { declareDiskOption, declareOpenOptions, diskNumber, type OpenFlags, openOptions } from './open-options.js';
 import { print, reportError } from './output.js';
-import { AT_ONCE, ProgressLine } from './progress.js';
+import { declareProgress, type ProgressFlags, ProgressLine, showing } from './progress.js';
 import type { Verb } from './verb.js';
 
-interface CompareFlags extends JsonFlags, OpenFlags {
+interface CompareFlags extends JsonFlags, OpenFlags, ProgressFlags {
   readonly secondFormat?: string;
   readonly secondDisk?: number;
   readonly strict?: true;
-  readonly progress?: true;
-  readonly quiet?: true;
 }
 
 /** qemu-img's: 1 is also wrong usage. */
@@ -40,48 +39,54 @@ export const verb: Verb = {
       .option('-F, --second-format <fmt>', 'the format of the other image, instead of looking')
       .option('-s, --strict', 'sizes must be equal, and which ranges are allocated');
     declareJsonOptions(command);
-    command
-      .option('-p, --progress', 'show how far it is at once, not after a second (on a terminal only)')
-      .option('-q, --quiet', 'print nothing: the exit status tells');
+    declareProgress(command);
+    command.option('-q, --quiet', 'print nothing: the exit status tells');
     declareOpenOptions(command, { letter: true });
     declareDiskOption(command);
     command.option('--second-disk <n>', 'which disk of the other appliance (1)', diskNumber);
   },
-  run(command: Command) {
+  async run(command: Command) {
     const flags = command.opts<CompareFlags>();
     const [path = '', other = ''] = command.args;
     const json = wantsJson(flags);
-    return withImages(path, other, flags, (first, second) => {
+    return await withImages(path, other, flags, async (first, second) => {
+      const total = Math.max(first.size, second.size);
+      const line = new ProgressLine({ verb: 'compare', label: 'comparing', total }, flags);
       const watched = { first: new Watched(first), second: new Watched(second) };
       try {
-        const difference = compareThem(watched.first, watched.second, flags);
+        const difference = await compareThem(watched.first, watched.second, flags, line);
+        line.clear();
         if (flags.quiet !== true) {
           const compared = { first, second, difference };
           print(json ? jsonText(comparisonDocument(compared)) : comparisonText(compared));
         }
         return difference === undefined ? CODES.identical : CODES.different;
       } catch (error) {
+        line.clear();
+        if (error instanceof Interrupted) endAs(error);
         const code = watched.first.failure ?? watched.second.failure;
         if (code === undefined || !(error instanceof ImgfsError)) throw error;
         reportError(error);
         return code;
+      } finally {
+        line.end();
       }
     });
   },
 };
 
-function withImages(
+async function withImages(
   path: string,
   other: string,
   flags: CompareFlags,
-  body: (first: Image, second: Image) => number,
-): number {
+  body: (first: Image, second: Image) => Promise<number>,
+): Promise<number> {
   const options = openOptions(flags);
   const first = open(path, options);
   try {
     const second = open(other, { ...options, format: flags.secondFormat, disk: flags.secondDisk });
     try {
-      return body(first, second);
+      return await body(first, second);
     } finally {
       second.close();
     }
@@ -101,18 +106,18 @@ function open(path: string, options: OpenOptions): Image {
   }
 }
 
-function compareThem(first: ComparedDisk, second: ComparedDisk, flags: CompareFlags): Difference | undefined {
-  const line = new ProgressLine('comparing', undefined, flags.progress === true ? AT_ONCE : undefined);
-  try {
-    return compareDisks(first, second, {
-      strict: flags.strict === true,
-      progress: (part) => {
-        if (flags.quiet !== true) line.show(part);
-      },
-    });
-  } finally {
-    line.clear();
+async function compareThem(
+  first: ComparedDisk,
+  second: ComparedDisk,
+  { strict }: CompareFlags,
+  line: ProgressLine,
+): Promise<Difference | undefined> {
+  let difference: Difference | undefined;
+  function* steps(): Generator<number> {
+    difference = yield* compareDisks(first, second, { strict: strict === true });
   }
+  await interruptible((run) => run(showing(steps(), line)));
+  return difference;
 }
 
 /** A disk that remembers in which way it failed: the exit status tells that. */

@@ -2,9 +2,10 @@ import { availableParallelism } from 'node:os';
 import { type Command, Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
 import { collected, declareWriteOptions, type OpenFlags } from './open-options.js';
+import { declareProgress, type ProgressFlags } from './progress.js';
 import { parseSize } from './sizes.js';
 
-export interface ConvertFlags extends OpenFlags {
+export interface ConvertFlags extends OpenFlags, ProgressFlags {
   readonly targetFormat: string;
   readonly options?: readonly string[];
   readonly backing?: string;
@@ -20,8 +21,6 @@ export interface ConvertFlags extends OpenFlags {
   readonly targetIsZero?: true;
   readonly writableRefs?: true;
   readonly passwordFile?: readonly string[];
-  readonly progress?: true;
-  readonly quiet?: true;
 }
 
 const USUAL_SPARSE = 4096;
@@ -65,9 +64,9 @@ export function declareConvertOptions(command: Command): void {
     .option('-W, --out-of-order', 'write what is ready, not in the order of the disk')
     .option('-n, --no-create', 'write into a target that is there, over what it holds')
     .option('--target-is-zero', 'with -n: all of the target reads as zeros already')
-    .option('-p, --progress', 'show how far it is at once, not after a second (on a terminal only)')
     .option('-q, --quiet', 'show no progress')
     .option('-U, --force-share', 'read the sources although another process writes');
+  declareProgress(command);
   for (const [flags, what] of NOT_YET) {
     const refuse = (): never => {
       throw new ImgfsError('unsupported', `${flags.split(' ')[0]} (${what}) is not supported yet`);

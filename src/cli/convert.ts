@@ -20,7 +20,7 @@ import { backingWanted, creatable } from './new-images.js';
 import { openOptions } from './open-options.js';
 import { print, warn } from './output.js';
 import { GivenPassphrases } from './passphrases.js';
-import { AT_ONCE, ProgressLine } from './progress.js';
+import { ProgressLine, showing } from './progress.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
 
 const ABOUT =
@@ -77,7 +77,7 @@ async function convert(request: Request): Promise<void> {
   const options: OpenOptions = { ...openOptions(flags), passphrases };
   const open = (name: string): OpenedImage => hintWhereMounted(name, () => openImage(name, options));
   const sources = new Sources(paths, open, flags.snapshot);
-  const line = new ProgressLine('converting', undefined, flags.progress === true ? AT_ONCE : undefined);
+  const line = new ProgressLine({ verb: 'convert', label: 'converting', total: sources.disk.size }, flags);
   try {
     const own = identityIfThere(path);
     if (own !== undefined && sources.identities().has(own)) {
@@ -104,7 +104,7 @@ async function convert(request: Request): Promise<void> {
         const crew = threads === 0 ? undefined : crewFor(sources, work, threads);
         try {
           const steps = copyDisk(disk, target.disk, copying, crew);
-          await run(shown(steps, disk.size, flags.quiet === true ? undefined : line));
+          await run(showing(steps, line));
         } finally {
           await crew?.end();
         }
@@ -115,20 +115,13 @@ async function convert(request: Request): Promise<void> {
       target.complete();
     });
   } finally {
-    line.clear();
+    line.end();
     sources.close();
   }
 }
 
 function crewFor(sources: Sources, work: BlockWork, count: number): Crew {
   return new Crew({ plans: sources.plans(), hostBytes: sources.hostBytes(), work, count });
-}
-
-function* shown(steps: Iterable<number>, size: number, line: ProgressLine | undefined): Generator<number> {
-  for (const done of steps) {
-    line?.show(done / size);
-    yield done;
-  }
 }
 
 /** Throws `usage` for letters that contradict each other. */

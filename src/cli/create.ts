@@ -10,11 +10,11 @@ import { backingWanted, creatable } from './new-images.js';
 import { NewPassphrase } from './new-passphrase.js';
 import { collected, declarePasswordOption } from './open-options.js';
 import { print, warn } from './output.js';
-import { ProgressLine } from './progress.js';
+import { declareProgress, type ProgressFlags, ProgressLine } from './progress.js';
 import { parseSize } from './sizes.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
 
-interface CreateFlags {
+interface CreateFlags extends ProgressFlags {
   readonly format: string;
   readonly backing?: string;
   readonly backingFormat?: string;
@@ -24,7 +24,6 @@ interface CreateFlags {
   readonly refs: boolean;
   readonly passwordFile?: readonly string[];
   readonly object?: readonly string[];
-  readonly quiet?: true;
 }
 
 const ABOUT =
@@ -52,6 +51,7 @@ export const verb: Verb = {
       .option('--no-refs', 'open no file that the image below names')
       .option('--object <secret>', 'as qemu-img has it: secret,id=ID,file=FILE, for key-secret=ID', collected);
     declarePasswordOption(command);
+    declareProgress(command);
     command.option('-q, --quiet', 'print nothing');
   },
   run(command: Command) {
@@ -93,7 +93,7 @@ interface Wishes {
 /** Returns the size. Throws `busy` for an image that is mounted, also where the mount would not notice. */
 function make(path: string, format: ImageFormat, { flags, values, backing, size }: Wishes): number {
   assertNotMounted(path);
-  const line = new ProgressLine('creating');
+  const line = new ProgressLine({ verb: 'create', label: 'creating', total: size }, flags);
   const passphrase = new NewPassphrase(path, flags, values);
   try {
     return createImage({
@@ -113,7 +113,7 @@ function make(path: string, format: ImageFormat, { flags, values, backing, size 
     });
   } finally {
     passphrase.wipe();
-    line.clear();
+    line.end();
   }
 }
 

@@ -104,6 +104,7 @@ async function commandFor(entry: VerbEntry, verb: Verb, calledAs: CalledAs): Pro
   command.helpOption('-h, --help', 'print this help');
   command.configureOutput({ writeOut: print, writeErr: () => {} });
   command.exitOverride();
+  command.combineFlagAndOptionalValue(false);
   verb.declare(command, calledAs);
   return command;
 }
@@ -111,13 +112,28 @@ async function commandFor(entry: VerbEntry, verb: Verb, calledAs: CalledAs): Pro
 /** False when help was asked for, and given. Throws `usage`. */
 function parsed(command: Command, request: Request & { kind: 'run' }): boolean {
   try {
-    command.parse(request.args, { from: 'user' });
+    command.parse(joined(command, request.args), { from: 'user' });
     return true;
   } catch (error) {
     if (!isCommanderError(error)) throw error;
     if (error.exitCode === 0) return false;
     throw usageError(error, request);
   }
+}
+
+/**
+ * Options whose value may be left out take one only after "=", as getopt_long(3) has it: what follows them otherwise is
+ * an argument of its own.
+ */
+function joined(command: Command, args: readonly string[]): readonly string[] {
+  const end = args.indexOf('--');
+  return args.map((arg, at) => {
+    const takesValue = (name: string): boolean =>
+      command.options.some(({ required, short, long }) => required && (name === short || name === long));
+    const optional = command.options.find(({ optional, short, long }) => optional && (arg === short || arg === long));
+    const isValue = (end >= 0 && at > end) || takesValue(args[at - 1] ?? '');
+    return optional === undefined || isValue ? arg : `${optional.long}=`;
+  });
 }
 
 function isCommanderError(error: unknown): error is CommanderError {

@@ -78,10 +78,10 @@ export function openOptions(flags: OpenFlags): OpenOptions {
 /** What they mean for the image at `path` that is to be changed: a repair that comes first shows how far it is. */
 export function writeOptions(path: string, flags: WriteFlags): OpenOptions {
   const references = flags.writableRefs === true;
-  const line = new ProgressLine(`imgfs: repairing ${path}`);
+  const line = new ProgressLine({ verb: 'repair', label: `repairing ${path}` });
   const progress = (part: number): void => {
     if (part < 1) line.show(part);
-    else line.clear();
+    else line.end();
   };
   return { ...openOptions(flags), progress, write: { references, direct: false, unsafe: false, threads: false } };
 }

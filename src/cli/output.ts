@@ -57,6 +57,15 @@ export function reportError(error: unknown): void {
   if (process.env.IMGFS_DEBUG === '1' && error instanceof Error && error.stack !== undefined) tell(error.stack);
 }
 
+/** A line about how far something is, for whoever asked. */
+export function statusLine(text: string): void {
+  tell(text);
+}
+
+export function standardOutputIsTerminal(): boolean {
+  return isatty(STDOUT);
+}
+
 /**
  * How to write over the last line of the terminal that standard error is, without ending it; '' leaves it empty.
  * Undefined where standard error is no terminal.

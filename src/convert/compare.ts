@@ -18,8 +18,6 @@ export type Difference =
 export interface CompareOptions {
   /** Sizes must be equal, and what is known of each range: whether it is there, stored, compressed, known to be zeros. */
   readonly strict: boolean;
-  /** How much has been compared, from 0 to 1. Called often. */
-  readonly progress: (part: number) => void;
 }
 
 /** The unit in which differences are told. */
@@ -29,19 +27,20 @@ export const SECTOR = 512;
 const BLOCK = 2 * 1024 * 1024;
 
 /**
- * Compares two disks from the beginning to the first difference; undefined where there is none. The longer disk must
- * read as zeros where the other has ended, unless the comparison is strict. Throws what reading either of them throws.
+ * Compares two disks from the beginning to the first difference; undefined where there is none. Yields how many bytes
+ * it has compared. The longer disk must read as zeros where the other has ended, unless the comparison is strict.
+ * Throws what reading either of them throws.
  */
-export function compareDisks(
+export function* compareDisks(
   first: ComparedDisk,
   second: ComparedDisk,
-  { strict, progress }: CompareOptions,
-): Difference | undefined {
+  { strict }: CompareOptions,
+): Generator<number, Difference | undefined> {
   if (strict && first.size !== second.size) return { kind: 'size' };
   const [one, other] = [new Side(first), new Side(second)];
   const end = Math.max(first.size, second.size);
   // From `from` to `at` lies what has to be read.
-  for (let from = 0, at = 0; at < end; progress(at / end)) {
+  for (let from = 0, at = 0; at < end; ) {
     const [a, b] = [one.at(at), other.at(at)];
     const length = Math.min(a.length, b.length, end - at);
     const statusDiffers = strict && !sameStatus(a, b);
@@ -55,6 +54,7 @@ export function compareDisks(
     if (statusDiffers) return { kind: 'status', offset: at };
     if (known) at += length;
     if (runEnds) from = at;
+    yield at;
   }
   return undefined;
 }

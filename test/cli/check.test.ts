@@ -1,7 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { ProgressLine } from '../../src/cli/progress.js';
 import { formats } from '../../src/formats/index.js';
 import { check } from '../../src/formats/qcow2/check/check.js';
 import { goodSamples } from '../../src/formats/qcow2/samples/catalogue.js';
@@ -262,29 +261,6 @@ describe('imgfs check', function () {
 });
 
 describe('progress', () => {
-  const said: string[] = [];
-  const write = (text: string): void => {
-    said.push(text);
-  };
-  afterEach(() => {
-    said.length = 0;
-  });
-
-  it('is one line that is gone at the end', () => {
-    const line = new ProgressLine('checking', write, { patience: 0, every: 0 });
-    for (const part of [0, 0.504, 1]) line.show(part);
-    line.clear();
-    line.clear();
-    expect(said).to.deep.equal(['checking: 0 %', 'checking: 50 %', 'checking: 100 %', '']);
-  });
-
-  it('is not shown of what is done soon', () => {
-    const line = new ProgressLine('checking', write);
-    line.show(0.5);
-    line.clear();
-    expect(said).to.deep.equal([]);
-  });
-
   it('is told by a check, steadily from 0 to 1', () => {
     const parts: number[] = [];
     const [sample] = goodSamples();

@@ -8,6 +8,7 @@ import { compareDisks } from '../../src/convert/compare.js';
 import { formats } from '../../src/formats/index.js';
 import { openImage } from '../../src/image/open.js';
 import { errorLine } from '../../src/lib/errors.js';
+import { finished } from '../support/finished.js';
 import { imgfs, MAIN } from '../support/imgfs.js';
 import { withoutFfi } from '../support/no-ffi.js';
 import { eventually } from '../support/place.js';
@@ -123,7 +124,7 @@ describe('imgfs convert', function () {
     const { image: first } = openImage(one, { ...options, format });
     const { image: second } = openImage(other, { ...options, format: otherFormat });
     try {
-      return compareDisks(first, second, { strict: false, progress: () => {} });
+      return finished(compareDisks(first, second, { strict: false }));
     } finally {
       first.close();
       second.close();
