@@ -18,6 +18,8 @@ export interface ContainedFile {
 
 /** A disk in a container. */
 export interface ContainedDisk extends ContainedFile {
+  /** A file that it needs, and that the container does not have: it cannot be opened. */
+  readonly missing?: string | undefined;
   /** The image format that the container says it has; undefined where it is to be looked at. */
   readonly format: string | undefined;
 }

@@ -185,7 +185,8 @@ function appearTogether(files: readonly UnnamedFile[]): void {
   for (const directory of new Set(files.map(({ path }) => dirname(path)))) syncDirectory(directory);
 }
 
-function syncDirectory(path: string): void {
+/** Returns when names in the directory are durable. */
+export function syncDirectory(path: string): void {
   const fd = fs.openSync(path, fs.constants.O_RDONLY);
   try {
     fs.fsyncSync(fd);

@@ -41,6 +41,9 @@ export class OpenedContainer {
       });
     }
     const { file, files, policy, openFile, openPlaced } = this.parts;
+    if (disk.missing !== undefined) {
+      throw new ImgfsError('missing', `${file.name} names "${disk.missing}", which is not there`);
+    }
     const beside = soleReference(disk);
     if (beside !== undefined) return openFile(memberFile(beside, file, files, policy), disk.format, [file]);
     return openPlaced(file, disk.format, placeMember(disk, file, files, policy));

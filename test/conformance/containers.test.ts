@@ -2,6 +2,7 @@
 import { expect } from 'chai';
 import { formats } from '../../src/formats/index.js';
 import type { Container } from '../../src/image/container.js';
+import { ImgfsError } from '../../src/lib/errors.js';
 import { bytesOf, containerFormats, containerSamples, containerStorage } from '../support/containers.js';
 import { PATIENCE } from '../support/exercise.js';
 import { outcome } from '../support/outcome.js';
@@ -10,7 +11,12 @@ import { Random } from '../support/seed.js';
 for (const format of containerFormats) {
   const offer = containerSamples.get(format.name);
   if (offer === undefined) continue;
-  const open = (fileName: string, bytes: Uint8Array): Container => format.open(containerStorage(fileName, bytes));
+  /** As whoever opens the disks: one that is not there is an error. */
+  const open = (fileName: string, bytes: Uint8Array): Container => {
+    const opened = format.open(containerStorage(fileName, bytes));
+    for (const { missing } of opened.disks) if (missing !== undefined) throw new ImgfsError('missing', missing);
+    return opened;
+  };
 
   describe(`conformance: ${format.name}`, () => {
     for (const { name, fileName, container, disks } of offer.good()) {

@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { containerSamples } from '../support/containers.js';
 import { PROTOCOL_NAMES } from './corpus.js';
 
 const ROOT = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../..');
@@ -22,7 +23,8 @@ describe('SECURITY.md', () => {
       .flatMap((text) =>
         [...text.matchAll(/(?:\bit|\bdescribe)\(\s*(["'`])(.*?)\1,?\s/g)].map((found) => found[2] ?? ''),
       )
-      .concat(Object.keys(PROTOCOL_NAMES));
+      .concat(Object.keys(PROTOCOL_NAMES))
+      .concat([...containerSamples.values()].flatMap((offer) => offer.broken().map(({ name }) => name)));
     const rows = page.split('\n').filter((line) => /^\|(?! ---| advisory)/.test(line));
     const named = rows.flatMap((row) =>
       [...(row.split('|').at(-2) ?? '').matchAll(/`([^`]+)`/g)].map((found) => found[1] ?? ''),

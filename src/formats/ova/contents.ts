@@ -16,7 +16,7 @@ export interface Contents {
 
 const MOST_CHUNKS = 4096;
 
-/** Throws what parsing the descriptor throws, and `missing` where a disk's file is not in an archive. */
+/** Throws what parsing the descriptor throws, and what its chunks cannot be. */
 export function containerOf({ descriptor, find, others, more }: Contents): Container {
   const parsed = parseDescriptor(descriptor.bytes, descriptor.name);
   const files = new Map<string, ContainedFile>();
@@ -67,24 +67,21 @@ function namesOf({ href, chunkSize, size }: FileReference, find: Contents['find'
 
 function diskOf(
   entry: DiskEntry,
-  { href, size, packed, chunkSize }: FileReference,
+  { href, packed, chunkSize }: FileReference,
   names: readonly string[],
   find: Contents['find'],
   descriptor: string,
 ): ContainedDisk {
-  if (chunkSize !== undefined && size === undefined && names.length === 0) {
-    throw new ImgfsError('missing', `${descriptor}: the chunks of "${href}" are not there`);
-  }
-  const parts = names.map((name, n) => {
+  const parts = names.flatMap((name, n) => {
     const part = find(name);
-    if (part === undefined) throw new ImgfsError('missing', `${descriptor} names "${name}", which is not there`);
     const whole = chunkSize !== undefined && n < names.length - 1;
-    if (whole && part.reference === undefined && part.length !== chunkSize) {
+    if (whole && part !== undefined && part.reference === undefined && part.length !== chunkSize) {
       throw corrupt(`${descriptor}: "${name}" has ${part.length} bytes, not ${chunkSize} as every chunk but the last`);
     }
-    return part;
+    return part ?? [];
   });
-  return { name: href, parts, packed, format: formatOfUri(entry.formatUri) };
+  const missing = names.length === 0 ? href : names.find((name) => find(name) === undefined);
+  return { name: href, parts, packed, missing, format: formatOfUri(entry.formatUri) };
 }
 
 function tell({ disks, files, systems, systemTypes }: Descriptor): { readonly [key: string]: Json } {

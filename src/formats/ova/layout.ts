@@ -124,7 +124,7 @@ const OCTAL_SIZES = 8 ** (SIZE.length - 1);
  * The header of a regular member: the same for the same name and size, whoever makes it and when. A size beyond octal
  * digits is written in base 256, which every reader of large archives knows.
  */
-export function encodeHeader(name: string, size: number): Buffer {
+export function encodeHeader(name: string, size: number, type: string = TYPES.file): Buffer {
   const block = Buffer.alloc(BLOCK);
   block.write(name, NAME.at, NAME.length, 'utf8');
   octal(block, MODE, 0o644);
@@ -136,7 +136,7 @@ export function encodeHeader(name: string, size: number): Buffer {
     block[SIZE.at] = 0x80;
   }
   octal(block, MODIFIED, 0);
-  block.write(TYPES.file, TYPE, 'latin1');
+  block.write(type, TYPE, 'latin1');
   MAGIC.bytes.copy(block, MAGIC.at);
   VERSION.bytes.copy(block, VERSION.at);
   return sealHeader(block);
@@ -151,4 +151,12 @@ export function sealHeader(block: Buffer): Buffer {
 
 function octal(block: Buffer, { at, length }: { readonly at: number; readonly length: number }, value: number): void {
   block.write(`${value.toString(8).padStart(length - 1, '0')}\0`, at, 'latin1');
+}
+
+/** A record of pax: its length counts its own digits. */
+export function paxRecord(key: string, value: string): Buffer {
+  const rest = Buffer.from(` ${key}=${value}\n`);
+  let length = rest.length + 1;
+  while (String(length).length + rest.length !== length) length++;
+  return Buffer.concat([Buffer.from(String(length)), rest]);
 }

@@ -37,11 +37,3 @@ export function archive(members: readonly SampleMember[], end = 2 * BLOCK): Buff
   });
   return Buffer.concat([...pieces, Buffer.alloc(end)]);
 }
-
-/** A record of pax: its length counts its own digits. */
-export function paxRecord(key: string, value: string): Buffer {
-  const rest = ` ${key}=${value}\n`;
-  let length = rest.length + 1;
-  while (String(length).length + rest.length !== length) length++;
-  return Buffer.from(`${length}${rest}`);
-}

@@ -1,8 +1,8 @@
 /** Archives of every kind that must open, and of every kind that must not. */
 import type { BrokenContainer, GoodContainer } from '../../../image/samples.js';
 import type { Reason } from '../../../lib/errors.js';
-import { BLOCK, TYPES } from '../layout.js';
-import { archive, headerOf, paxRecord, type SampleMember } from './archive.js';
+import { BLOCK, paxRecord, TYPES } from '../layout.js';
+import { archive, headerOf, type SampleMember } from './archive.js';
 import { type SampleDisk, virtualBox, virtV2v, vmware } from './descriptors.js';
 
 /** Bytes that differ from place to place. */
