@@ -10,6 +10,8 @@ export function alphabet(unit: number) {
   const range = (at: number, length: number) => ({ at: Math.floor(at * unit), length: Math.ceil(length * unit) });
   return {
     w: (at: number, length: number): Operation => ({ do: 'write', ...range(at, length) }),
+    /** Whole units packed. */
+    c: (at: number, length: number): Operation => ({ do: 'write', packed: true, ...range(at, length) }),
     z: (at: number, length: number): Operation => ({ do: 'zero', ...range(at, length) }),
     d: (at: number, length: number): Operation => ({ do: 'discard', ...range(at, length) }),
     s: (size: number): Operation => ({ do: 'resize', size: size * unit }),

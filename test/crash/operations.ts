@@ -1,9 +1,19 @@
 /** What a workload does to an image: the alphabet of the crash, fault and model runners. */
+import { pack } from '../../src/codec/pack.js';
 import type { Image, Preallocation } from '../../src/image/image.js';
 
 export type Operation =
-  /** `zeros` writes zeros instead of bytes that tell which operation wrote them. */
-  | { readonly do: 'write'; readonly at: number; readonly length: number; readonly zeros?: boolean }
+  /**
+   * `zeros` writes zeros instead of bytes that tell which operation wrote them. `packed` stores whole units packed, where
+   * the image can.
+   */
+  | {
+      readonly do: 'write';
+      readonly at: number;
+      readonly length: number;
+      readonly zeros?: boolean;
+      readonly packed?: boolean;
+    }
   /** Zeros that keep their space, and zeros that may give it back. */
   | { readonly do: 'zero'; readonly at: number; readonly length: number }
   | { readonly do: 'discard'; readonly at: number; readonly length: number }
@@ -50,7 +60,8 @@ export function bytesOf(operation: Operation, stamp: number): Uint8Array {
 export function perform(image: Image, operation: Action, stamp: number): void {
   switch (operation.do) {
     case 'write':
-      image.write(bytesOf(operation, stamp), operation.at);
+      if (operation.packed === true) writePacked(image, bytesOf(operation, stamp), operation.at);
+      else image.write(bytesOf(operation, stamp), operation.at);
       break;
     case 'zero':
       image.zero(operation.at, operation.length, { unmap: false });
@@ -82,10 +93,34 @@ export function perform(image: Image, operation: Action, stamp: number): void {
   }
 }
 
+/** Units that lie wholly in the range go packed where that makes them smaller, the rest as it is. */
+export function writePacked(image: Image, bytes: Uint8Array, at: number): void {
+  const { packing, size } = image;
+  const unit = packing?.unit ?? bytes.length;
+  for (let done = 0; done < bytes.length; ) {
+    const here = at + done;
+    const end = Math.min(here - (here % unit) + unit, size);
+    const part = bytes.subarray(done, Math.min(bytes.length, end - at));
+    done += part.length;
+    const whole = here % unit === 0 && here + part.length === end;
+    const packed = whole && packing !== undefined ? pack(packing.method, padded(part, unit)) : undefined;
+    if (packed === undefined) image.write(part, here);
+    else image.writePacked(packed, here);
+  }
+}
+
+function padded(part: Uint8Array, unit: number): Uint8Array {
+  if (part.length === unit) return part;
+  const whole = new Uint8Array(unit);
+  whole.set(part);
+  return whole;
+}
+
 /** In a line of a report: `write 4096+512`. */
 export function describeOperation(operation: Operation): string {
   switch (operation.do) {
     case 'write':
+      return `${operation.packed === true ? 'pack' : 'write'} ${operation.at}+${operation.length}`;
     case 'zero':
     case 'discard':
       return `${operation.do} ${operation.at}+${operation.length}`;

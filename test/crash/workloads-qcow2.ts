@@ -319,6 +319,47 @@ const sizes: readonly Workload[] = [
   ]),
 ];
 
+/** Clusters stored packed over every kind of cluster, several of them in one of the host, and what happens to them later. */
+function packing(name: string, options: Omit<SampleOptions, 'size'>): Workload {
+  const unit = 2 ** (options.clusterBits ?? 16);
+  const { w, c, z, d } = alphabet(unit);
+  const alone = options.refcountBits === 1;
+  const fill = (image: SampleImage): void => (alone ? data(image, 0, 4) : storied(image));
+  const workload = qcow2(`packing, ${name}`, { options: { ...options, size: 16 * unit - 512 }, fill }, [
+    c(8, 3),
+    FLUSH,
+    c(0, 5),
+    w(8.5, 0.25),
+    { do: 'publish' },
+    c(11, 4),
+    d(9, 1),
+    FLUSH,
+    ...(alone ? [] : [snapshot('new')]),
+    c(10, 2),
+    w(12.25, 1),
+    c(9, 1),
+    c(9, 1),
+    FLUSH,
+    ...(alone ? [] : [remove('old')]),
+    z(4, 8),
+    c(15, 1 - 512 / unit),
+    { do: 'reopen' },
+    c(3, 7),
+    w(5, 0.5),
+  ]);
+  return { ...workload, oneIn: 4 };
+}
+
+const packedUnits: readonly Workload[] = [
+  packing('512 B', { clusterBits: 9 }),
+  packing('4 KiB', { clusterBits: 12 }),
+  packing('64 KiB', {}),
+  packing('zstd, subclusters', { clusterBits: 14, extended: true, compression: 'zstd' }),
+  packing('backed', { clusterBits: 12, backing: RAW_BASE }),
+  packing('refcounts of 1 bit', { clusterBits: 12, refcountBits: 1 }),
+  { ...packing('past no cache', { clusterBits: 12 }), unbuffered: true },
+];
+
 const k16 = alphabet(16 * KIB);
 
 /** Growing with the new part preallocated: places, tables and refcounts come with the size or not at all. */
@@ -418,6 +459,7 @@ export const qcow2Workloads: readonly Workload[] = [
   ...single,
   ...snapshots,
   ...sizes,
+  ...packedUnits,
   ...preallocated,
   ...dirty,
 ];

@@ -34,7 +34,12 @@ export function choose(model: Model, configuration: Configuration, random: Rando
   const kind = weighted(random);
   switch (kind) {
     case 'write':
-      return { do: 'write', ...range(model, configuration, random), zeros: random.below(12) === 0 };
+      return {
+        do: 'write',
+        ...range(model, configuration, random),
+        zeros: random.below(12) === 0,
+        packed: random.below(4) === 0,
+      };
     case 'zero':
     case 'discard':
       return { do: kind, ...range(model, configuration, random) };

@@ -143,12 +143,17 @@ export function putEntry(into: Buffer, at: number, entry: Entry): void {
   into.writeUInt32BE((entry.offset % TWO_32) + (entry.zero === true ? 1 : 0), at + 4);
 }
 
-/** The L2 entry of a compressed cluster of `bytes` bytes at `offset`. */
-export function putPacked(into: Buffer, at: number, offset: number, bytes: number, clusterBits: number): void {
+/** The L2 entry of a compressed cluster of `bytes` bytes at `offset`, as words. */
+function packedEntry(offset: number, bytes: number, clusterBits: number): readonly [high: number, low: number] {
   const split = DESCRIPTOR_BITS - (clusterBits - 8) - 32;
   const sectors = Math.ceil(((offset % 512) + bytes) / 512);
-  into.writeUInt32BE(COMPRESSED + (sectors - 1) * 2 ** split + Math.floor(offset / TWO_32), at);
-  into.writeUInt32BE(offset % TWO_32, at + 4);
+  return [COMPRESSED + (sectors - 1) * 2 ** split + Math.floor(offset / TWO_32), offset % TWO_32];
+}
+
+export function putPacked(into: Buffer, at: number, offset: number, bytes: number, clusterBits: number): void {
+  const [high, low] = packedEntry(offset, bytes, clusterBits);
+  into.writeUInt32BE(high, at);
+  into.writeUInt32BE(low, at + 4);
 }
 
 /** One entry of the snapshot table, padded. `extra` is the extra data as it shall be stored. */
@@ -230,18 +235,24 @@ export function soundPatch(stored: Uint8Array): HeaderPatch {
   return { at, bytes: Buffer.from([withoutDamageBits(stored[at] ?? 0)]) };
 }
 
-/** A run of L2 entries that own consecutive host clusters. */
+/** A run of L2 entries that own consecutive host clusters, or one entry of a compressed cluster. */
 export interface EntryRun {
   readonly host: number;
   readonly count: number;
   /** Halves of the subcluster bitmap, the same for all. */
   readonly zeros: number;
   readonly allocated: number;
+  /** Bytes of the compressed cluster; 0 where there is none. */
+  readonly packed: number;
 }
 
 /** The words of the entries of a run; `wordsPerEntry` is 4 with subclusters. */
-export function ownedEntries(run: EntryRun, clusterSize: number, wordsPerEntry: number): Uint32Array {
+export function entriesOf(run: EntryRun, clusterSize: number, wordsPerEntry: number): Uint32Array {
   const words = new Uint32Array(run.count * wordsPerEntry);
+  if (run.packed > 0) {
+    words.set(packedEntry(run.host, run.packed, Math.log2(clusterSize)));
+    return words;
+  }
   for (let n = 0, host = run.host; n < run.count; n++, host += clusterSize) {
     const i = n * wordsPerEntry;
     words[i] = ownedHigh(host);

@@ -24,6 +24,8 @@ export const CELL = {
   pendingRound: 9,
   heldCount: 10,
   waitingCount: 11,
+  /** Host offset at which the next compressed cluster may begin, inside a host cluster; 0 for none. */
+  packedNext: 12,
   pending: 16,
   held: 2048,
   waiting: 2560,

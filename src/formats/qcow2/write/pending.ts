@@ -1,12 +1,12 @@
 import type { Stamps } from '../../../image/sharing.js';
-import { type EntryRun, ownedEntries } from '../encode.js';
+import { type EntryRun, entriesOf } from '../encode.js';
 import type { L2Cache, Overlay, Slice } from '../read/tables.js';
 import { CELL, PENDING_MAX, STAMP } from './cells.js';
 
 /** Numbers per record. */
-const FIELDS = 6;
+const FIELDS = 7;
 
-/** A run of L2 entries, in one slice, that point to consecutive host clusters. */
+/** A run of L2 entries, in one slice, that point to consecutive host clusters or to a compressed one. */
 export interface PendingRun extends EntryRun {
   /** Host offset of the slice, and the first entry in it. */
   readonly slice: number;
@@ -51,7 +51,8 @@ export class Pending implements Overlay {
   add(run: PendingRun, barrier: boolean): void {
     const n = this.count;
     if (n >= PENDING_MAX) throw new Error('too many pending entries');
-    this.cells.set([run.slice, run.first, run.count, run.host, run.zeros, run.allocated], CELL.pending + n * FIELDS);
+    const { slice, first, count, host, zeros, allocated, packed } = run;
+    this.cells.set([slice, first, count, host, zeros, allocated, packed], CELL.pending + n * FIELDS);
     this.cells[CELL.pendingCount] = n + 1;
     if (barrier) this.cells[CELL.pendingBarrier] = 1;
     this.catchUp();
@@ -114,12 +115,12 @@ export class Pending implements Overlay {
 
   private lay(run: PendingRun, slice: Slice): void {
     if (slice.live === slice.disk) slice.live = slice.disk.slice();
-    slice.live.set(ownedEntries(run, this.clusterSize, this.l2.words), run.first * this.l2.words);
+    slice.live.set(entriesOf(run, this.clusterSize, this.l2.words), run.first * this.l2.words);
   }
 
   private run(n: number): PendingRun {
     const at = CELL.pending + n * FIELDS;
-    const [slice, first, count, host, zeros, allocated] = this.cells.subarray(at, at + FIELDS);
+    const [slice, first, count, host, zeros, allocated, packed] = this.cells.subarray(at, at + FIELDS);
     return {
       slice: slice!,
       first: first!,
@@ -127,6 +128,7 @@ export class Pending implements Overlay {
       host: host!,
       zeros: zeros!,
       allocated: allocated!,
+      packed: packed!,
     };
   }
 }

@@ -2,7 +2,7 @@ import type { Placement } from '../../../image/writer.js';
 import { roundUp } from '../../../lib/bits.js';
 import { corrupt } from '../../../lib/errors.js';
 import type { Storage } from '../../../storage/storage.js';
-import { ownedEntries } from '../encode.js';
+import { entriesOf } from '../encode.js';
 import { SUBCLUSTERS } from '../layout.js';
 import { clearBits, entryOffset, setBits, subclusterBits } from '../read/layout.js';
 import type { Slice } from '../read/tables.js';
@@ -37,20 +37,34 @@ interface Spot {
  * same clusters for what is allocated without being data. One placement lies within one slice of an L2 table.
  */
 export function place(volume: Volume, at: number, length: number): Placement {
+  const { clusterSize, extended } = volume.live.now;
+  const { slice, first, facts } = entryFor(volume, at);
+  const base = at - (at % clusterSize);
+  const to = Math.min(at - base + length, (volume.l2.entries - first) * clusterSize);
+  const spot = { slice, first, base, from: at - base, to };
+  if (facts.owned) return extended ? inCluster(volume, spot) : inClusters(volume, spot);
+  return extended ? newSubclusters(volume, spot, facts) : newClusters(volume, spot);
+}
+
+/** An entry that may be changed: its slice, its number there, and what it says. */
+export interface EntryPlace {
+  readonly slice: Slice;
+  readonly first: number;
+  readonly facts: EntryFacts;
+}
+
+/** The entry for guest offset `at`, in a table of its own, with room in the logs to change it. Throws `corrupt`. */
+export function entryFor(volume: Volume, at: number): EntryPlace {
   makeRoom(volume);
-  const { clusterSize, tableSpan, extended } = volume.live.now;
+  const { clusterSize, tableSpan } = volume.live.now;
   const number = Math.floor(at / tableSpan);
   const table = ownTable(volume, number);
   const index = Math.floor((at - number * tableSpan) / clusterSize);
   const slice = volume.l2.slice(table, index);
-  const base = at - (at % clusterSize);
   const first = index % volume.l2.entries;
-  const to = Math.min(at - base + length, (volume.l2.entries - first) * clusterSize);
-  const spot = { slice, first, base, from: at - base, to };
   const facts = factsAt(volume, slice, first);
   if (facts.kind === 'bad') throw corrupt(`${volume.storage.name}: the L2 entry for guest offset ${at} is invalid`);
-  if (facts.owned) return extended ? inCluster(volume, spot) : inClusters(volume, spot);
-  return extended ? newSubclusters(volume, spot, facts) : newClusters(volume, spot);
+  return { slice, first, facts };
 }
 
 /** Room in the logs of what waits for a barrier, so that nothing can fail for want of it once data is written. */
@@ -72,7 +86,7 @@ function inClusters(volume: Volume, { slice, first, base, to }: Spot): Placement
     count++;
   }
   volume.guard.check(volume.data, host, count * clusterSize);
-  const run = { slice: slice.at, first, count, host, zeros: 0, allocated: 0 };
+  const run = { slice: slice.at, first, count, host, zeros: 0, allocated: 0, packed: 0 };
   const place = {
     start: base,
     length: count * clusterSize,
@@ -107,6 +121,7 @@ function inCluster(volume: Volume, { slice, first, base, from, to }: Spot): Plac
     host,
     zeros: clearBits(zeros!, mask),
     allocated: setBits(allocated!, mask),
+    packed: 0,
   };
   const place = { start: base + begin * unit, length, storage: volume.content(base, host), offset, fresh };
   return new ClusterPlacement(volume, place, [run], [], undefined);
@@ -119,7 +134,7 @@ function newClusters(volume: Volume, spot: Spot): Placement {
   const taken = takeFor(volume, spot, most, () => true);
   const { slice, first, base } = spot;
   const host = taken.first * clusterSize;
-  const run = { slice: slice.at, first, count: taken.count, host, zeros: 0, allocated: 0 };
+  const run = { slice: slice.at, first, count: taken.count, host, zeros: 0, allocated: 0, packed: 0 };
   const place = {
     start: base,
     length: taken.count * clusterSize,
@@ -148,13 +163,21 @@ function newSubclusters(volume: Volume, spot: Spot, facts: EntryFacts): Placemen
   const cut = (n: number): PendingRun => {
     const mask = subclusterBits(Math.max(0, begin - n * SUBCLUSTERS), Math.min(SUBCLUSTERS, end - n * SUBCLUSTERS));
     const zeros = bare ? clearBits(slice.live[(first + n) * 4 + 2]!, mask) : 0;
-    return { slice: slice.at, first: first + n, count: 1, host: host + n * clusterSize, zeros, allocated: mask };
+    return {
+      slice: slice.at,
+      first: first + n,
+      count: 1,
+      host: host + n * clusterSize,
+      zeros,
+      allocated: mask,
+      packed: 0,
+    };
   };
   const runs = [cut(0)];
   if (taken.count > 2) {
     const allocated = subclusterBits(0, SUBCLUSTERS);
     const middle = { slice: slice.at, first: first + 1, count: taken.count - 2, host: host + clusterSize };
-    runs.push({ ...middle, zeros: 0, allocated });
+    runs.push({ ...middle, zeros: 0, allocated, packed: 0 });
   }
   if (taken.count > 1) runs.push(cut(taken.count - 1));
   const place = {
@@ -238,7 +261,7 @@ class ClusterPlacement implements Placement {
     }
     const [{ slice, first }] = runs as readonly [PendingRun];
     const { clusterSize } = this.volume.live.now;
-    const parts = runs.map((run) => ownedEntries(run, clusterSize, l2.words));
+    const parts = runs.map((run) => entriesOf(run, clusterSize, l2.words));
     try {
       l2.write(l2.sliceAt(slice), first, parts.length === 1 ? parts[0]! : joined(parts), health);
     } catch (error) {

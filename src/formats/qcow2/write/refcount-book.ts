@@ -88,8 +88,13 @@ export class RefcountBook {
     return count;
   }
 
-  /** Gives clusters that nobody uses a refcount of 1. Their blocks exist. */
-  reserve(run: ClusterRun): void {
+  /** Whether one reference more can be counted of the cluster. */
+  hasRoom(cluster: number): boolean {
+    return this.at(cluster) < 2 ** Math.min(this.bits, 53) - 1;
+  }
+
+  /** Counts one reference more for each cluster. Their blocks exist. */
+  raise(run: ClusterRun): void {
     this.change(run, (count) => count + 1);
   }
 
@@ -172,14 +177,19 @@ export class RefcountBook {
   ): void {
     const first = roundDown(Math.floor(((from - base) * this.bits) / 8), SECTOR);
     const last = Math.min(block.bytes.length, roundUp(Math.ceil(((until - base) * this.bits) / 8), SECTOR));
-    const next = Buffer.from(block.bytes);
+    const old = block.bytes.subarray(first, last);
+    const bytes = Buffer.from(old);
+    const before = base + (first * 8) / this.bits;
     for (let cluster = from; cluster < until; cluster++) {
-      const count = to(decodeRefcount(next, cluster - base, this.bits), cluster);
-      encodeRefcount(next, cluster - base, this.bits, count);
+      encodeRefcount(
+        bytes,
+        cluster - before,
+        this.bits,
+        to(decodeRefcount(bytes, cluster - before, this.bits), cluster),
+      );
     }
-    const part = { bytes: next.subarray(first, last), old: block.bytes.subarray(first, last) };
-    rewrite(this.storage, { at: block.at + first, ...part }, this.health);
-    block.bytes.set(part.bytes, first);
+    rewrite(this.storage, { at: block.at + first, bytes, old }, this.health);
+    block.bytes.set(bytes, first);
     this.bump(this.key(block.at));
     block.stamp = this.stamps.stamp(this.key(block.at));
   }

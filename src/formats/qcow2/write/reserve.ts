@@ -44,6 +44,31 @@ export class Reserve {
     return this.cut(Math.min(count, this.left));
   }
 
+  /**
+   * A place for a compressed cluster of `bytes` bytes, fewer than a cluster has, at any byte: behind the one before, and
+   * on into the next host cluster where that follows. Each host cluster counts a reference more, which is durable with
+   * the next barrier, or with the run. Throws `no-space`.
+   */
+  takePacked(bytes: number): number {
+    const { cells, clusterSize } = this;
+    const next = cells[CELL.packedNext]!;
+    const current = Math.floor(next / clusterSize);
+    const open = next > 0 && this.refcounts.hasRoom(current);
+    if (open && next + bytes <= (current + 1) * clusterSize) {
+      this.refcounts.raise({ first: current, count: 1 });
+      return this.packedAt(next, bytes);
+    }
+    const taken = this.take(1);
+    if (!open || taken.first !== current + 1) return this.packedAt(taken.first * clusterSize, bytes);
+    try {
+      this.refcounts.raise({ first: current, count: 1 });
+    } catch (error) {
+      this.release(taken);
+      throw error;
+    }
+    return this.packedAt(next, bytes);
+  }
+
   /** Nothing points to these: their counts go down at once. They may have been written, so they are not fresh again. */
   release(run: ClusterRun): void {
     this.freed(this.refcounts.release(run));
@@ -52,19 +77,31 @@ export class Reserve {
   /** The clusters are free from now on: a later reservation may find them. */
   freed(runs: readonly ClusterRun[]): void {
     const { cells } = this;
-    for (const { first } of runs) cells[CELL.freeFrom] = Math.min(cells[CELL.freeFrom]!, first);
+    for (const { first, count } of runs) {
+      cells[CELL.freeFrom] = Math.min(cells[CELL.freeFrom]!, first);
+      const packed = Math.floor(cells[CELL.packedNext]! / this.clusterSize);
+      if (packed >= first && packed < first + count) cells[CELL.packedNext] = 0;
+    }
   }
 
-  /** Gives back what was reserved and not used, and the end of the file with it. */
+  /** Gives back what was reserved and not used, and the end of the file with it. No compressed cluster goes on in an old one. */
   giveBack(): void {
     const { cells, clusterSize } = this;
     const first = cells[CELL.runNext]!;
     const count = this.left;
+    cells[CELL.packedNext] = 0;
     if (count === 0) return;
     cells[CELL.runEnd] = first;
     this.freed(this.refcounts.release({ first, count }));
     const atEnd = cells[CELL.runFresh] === 1 && this.storage.size() === (first + count) * clusterSize;
     if (atEnd) this.storage.resize(first * clusterSize);
+  }
+
+  /** Compressed clusters go on behind this one; one that ends with its host cluster leaves nothing to go on in. */
+  private packedAt(offset: number, bytes: number): number {
+    const end = offset + bytes;
+    this.cells[CELL.packedNext] = end % this.clusterSize === 0 ? 0 : end;
+    return offset;
   }
 
   private get left(): number {
@@ -139,7 +176,7 @@ export class Reserve {
   }
 
   private reserveFreed(run: ClusterRun): void {
-    this.refcounts.reserve(run);
+    this.refcounts.raise(run);
     this.parts.health.barrier(this.storage);
     const end = run.first + run.count;
     this.cells[CELL.freshFrom] = Math.max(this.cells[CELL.freshFrom]!, end);
@@ -173,7 +210,7 @@ export class Reserve {
     const run = { first, count };
     storage.resize((first + count) * clusterSize);
     try {
-      refcounts.reserve(run);
+      refcounts.raise(run);
       this.parts.health.barrier(storage);
     } catch (error) {
       this.undo(run, before);

@@ -1,9 +1,10 @@
-import type { Preallocation } from '../../../image/image.js';
+import type { Packing, Preallocation } from '../../../image/image.js';
 import type { LayerWriter, Placement, SnapshotWriter } from '../../../image/writer.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import type { Storage } from '../../../storage/storage.js';
 import { SUBCLUSTERS } from '../layout.js';
 import { condemn } from './condemn.js';
+import { writePacked } from './packed.js';
 import { place } from './place.js';
 import { growL1, setSize } from './resize.js';
 import { SnapshotChanges } from './snapshot-changes.js';
@@ -47,6 +48,16 @@ export class Qcow2Writer implements LayerWriter {
 
   allocate(at: number, length: number): Placement {
     return this.trusting(() => place(this.volume, at, length));
+  }
+
+  get packing(): Packing | undefined {
+    const { clusterSize, external, encryption, compression } = this.volume.live.now;
+    if (external || encryption !== undefined) return undefined;
+    return { unit: clusterSize, method: compression === 'zstd' ? 'zstd' : 'deflate', always: false };
+  }
+
+  writePacked(packed: Uint8Array, at: number): void {
+    this.trusting(() => writePacked(this.volume, packed, at));
   }
 
   zero(at: number, length: number, options: { readonly unmap: boolean }): number {
