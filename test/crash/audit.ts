@@ -60,7 +60,7 @@ class Auditor {
     this.readRefcounts(tableAt, tableClusters, order);
     this.walkL1(Number(header.getBigUint64(40)), header.getUint32(36), true);
     this.walkSnapshots(Number(header.getBigUint64(64)), header.getUint32(60), version);
-    this.walkBitmaps(version);
+    this.walkExtensions(version);
     this.compare();
   }
 
@@ -156,13 +156,19 @@ class Auditor {
   }
 
   /** The bitmaps extension, where the autoclear bit says that it is to be believed. */
-  private walkBitmaps(version: number): void {
-    if (version === 2 || (this.header.getBigUint64(88) & 1n) === 0n) return;
+  /** What header extensions claim: bitmaps, where their autoclear bit makes them true, and the LUKS header. */
+  private walkExtensions(version: number): void {
+    if (version === 2) return;
+    const bitmaps = (this.header.getBigUint64(88) & 1n) !== 0n;
     const area = this.view(0, this.clusterSize);
     for (let at = this.header.getUint32(100); at + 8 <= area.byteLength; ) {
       const [type, length] = [area.getUint32(at), area.getUint32(at + 4)];
       if (type === 0) return;
-      if (type === 0x23852875) {
+      if (type === 0x0537be77) {
+        const [start, size] = [area.getBigUint64(at + 8), area.getBigUint64(at + 16)];
+        this.use(Number(start), Number(size), 'LUKS header');
+      }
+      if (type === 0x23852875 && bitmaps) {
         const [count, size, directory] = [
           area.getUint32(at + 8),
           area.getBigUint64(at + 16),

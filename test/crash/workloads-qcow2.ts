@@ -416,6 +416,28 @@ const preallocated: readonly Workload[] = [
   ),
 ];
 
+/** QEMU's check would need a passphrase. */
+const encrypted: Workload = {
+  ...qcow2(
+    'growing by all three, encrypted',
+    { options: { ...plain4, cryptMethod: 1 }, fill: (image) => data(image, 0, 4) },
+    [
+      k4.p(40, 'metadata'),
+      k4.w(36.5, 2),
+      FLUSH,
+      k4.p(48, 'falloc'),
+      k4.w(47, 1),
+      snapshot('old'),
+      k4.p(52, 'full'),
+      k4.w(46, 6),
+      k4.d(45, 4),
+      remove('old'),
+    ],
+  ),
+  qemu: 'nothing',
+  wholeSectors: true,
+};
+
 const lazy: SampleOptions = { ...plain4, dirty: true, lazyRefcounts: true };
 
 /** Images that a crashed writer left, repaired before the first change. */
@@ -461,5 +483,6 @@ export const qcow2Workloads: readonly Workload[] = [
   ...sizes,
   ...packedUnits,
   ...preallocated,
+  encrypted,
   ...dirty,
 ];

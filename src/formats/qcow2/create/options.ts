@@ -122,10 +122,11 @@ function encryptionOf(values: OptionValues, name: string): NewEncryption | undef
   throw new ImgfsError('usage', `option ${ENCRYPT_FORMAT.name} cannot be "${format}"`, { hint: 'it is aes or luks' });
 }
 
-/** What QEMU refuses too, and setting space aside that would read as noise. */
+/** What QEMU refuses too, and of encrypted images what could not be kept: zeros that are read, a raw data file. */
 function contradictions(plan: Plan): readonly (readonly [wrong: boolean, why: string])[] {
   const { clusterBits, refcountBits, extended, dataFile, dataFileRaw, backing } = plan;
   const old = plan.version === 2;
+  const encrypted = plan.encryption !== undefined;
   return [
     [
       !Number.isInteger(clusterBits) || clusterBits < MIN_CLUSTER_BITS || clusterBits > MAX.clusterBits,
@@ -143,7 +144,8 @@ function contradictions(plan: Plan): readonly (readonly [wrong: boolean, why: st
     [old && dataFile !== undefined, 'data_file needs compat=1.1'],
     [dataFileRaw && dataFile === undefined, 'data_file_raw needs a data_file'],
     [dataFileRaw && backing !== undefined, 'data_file_raw cannot be had above a backing file'],
-    [plan.preallocation !== 'off' && plan.encryption !== undefined, 'an encrypted image cannot be preallocated'],
+    [dataFileRaw && encrypted, 'the data file of an encrypted image is never raw'],
+    [old && encrypted && plan.preallocation !== 'off', 'preallocation of an encrypted image needs compat=1.1'],
     [
       plan.preallocation !== 'off' && backing !== undefined && !extended,
       'preallocation above a backing file needs extended_l2=on',

@@ -25,6 +25,8 @@ export interface SampleOptions {
   readonly corrupt?: boolean;
   readonly lazyRefcounts?: boolean;
   readonly cryptMethod?: 0 | 1 | 2;
+  /** LUKS header and key slots; a cluster of zeros unless told. Whoever gives one writes the clusters by the driver. */
+  readonly luksHead?: Uint8Array;
   /** Length of the header; bytes past the known fields are filled with a pattern. */
   readonly headerBytes?: number;
   /** Header extensions put before the ones the other options call for. */

@@ -63,7 +63,9 @@ class Plan {
     if (active === undefined) throw new Error('no state');
     const snapshots = recipe.snapshots.length === 0 ? undefined : this.pieceFor(this.snapshotTable(states.slice(1)));
     const bitmaps = this.bitmapPieces();
-    const crypto = recipe.options.cryptMethod === 2 ? this.piece(1) : undefined;
+    const { cryptMethod, luksHead = new Uint8Array(this.clusterSize) } = recipe.options;
+    const crypto = cryptMethod === 2 ? this.pieceFor(luksHead) : undefined;
+    if (crypto !== undefined) crypto.bytes = Buffer.from(luksHead);
     const refcounts = this.refcountPieces();
     this.place(header);
     for (const state of states) this.fill(state, state === active);
@@ -80,7 +82,7 @@ class Plan {
       ...(bitmaps === undefined
         ? {}
         : { bitmaps: { at: bitmaps.directory.at, bytes: bitmaps.directory.bytes.length } }),
-      ...(crypto === undefined ? {} : { crypto: { at: crypto.at, bytes: this.clusterSize } }),
+      ...(crypto === undefined ? {} : { crypto: { at: crypto.at, bytes: luksHead.length } }),
     });
     return {
       image: this.write(),

@@ -14,6 +14,7 @@ import {
   ownedHigh,
   standardKind,
   wellPlaced,
+  withZeroFlag,
 } from '../read/layout.js';
 import type { ClusterRun } from './refcount-book.js';
 import { readL2 } from './table-walk.js';
@@ -29,16 +30,17 @@ interface Range {
 /**
  * Gives every cluster of the range that reads as zeros and has no place on the host one, in a row behind everything.
  * Their entries say data, and the host has zeros there; with subclusters they only say where, so that a backing image
- * is still seen. Tables are never changed in place: this is one step with the rest of `change`, before which a crash
+ * is still seen. In an encrypted image, where the host's zeros would read as noise, they say zeros beside the place, or
+ * again only where. Tables are never changed in place: this is one step with the rest of `change`, before which a crash
  * or a full file system leaves all as it was.
  */
 export function preallocate(volume: Volume, change: Transaction, range: Range, how: Preallocation): HeaderChanges {
   if (how === 'off' || range.to <= range.from) return {};
-  const { tableSpan, clusterSize, external, encryption } = volume.live.now;
-  if (encryption !== undefined) {
+  const { tableSpan, clusterSize, external, encryption, version } = volume.live.now;
+  if (encryption !== undefined && version === 2) {
     throw new ImgfsError(
       'unsupported',
-      `${volume.storage.name}: encrypted, so that space set aside would read as noise`,
+      `${volume.storage.name}: encrypted and of version 2, in which space set aside would read as noise`,
     );
   }
   const runs = unplaced(volume, range);
@@ -99,13 +101,14 @@ function unplaced(volume: Volume, range: Range): readonly ClusterRun[] {
 
 /** Puts places from `host` on into the entries of table `index` that need one. Returns how many did. */
 function fill(volume: Volume, table: Uint32Array, index: number, range: Range, host: number): number {
-  const { tableSpan, clusterSize, external } = volume.live.now;
+  const { tableSpan, clusterSize, external, extended, encryption } = volume.live.now;
   const step = volume.l2.words;
+  const saysZeros = encryption !== undefined && !extended;
   let filled = 0;
   for (const n of entriesOf(volume, table, index, range)) {
     const place = external ? index * tableSpan + n * clusterSize : host + filled * clusterSize;
     table[n * step] = ownedHigh(place);
-    table[n * step + 1] = place % 2 ** 32;
+    table[n * step + 1] = saysZeros ? withZeroFlag(place % 2 ** 32) : place % 2 ** 32;
     filled++;
   }
   return filled;
