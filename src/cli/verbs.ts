@@ -19,6 +19,11 @@ export const verbs: readonly VerbEntry[] = [
     summary: 'copy disks into another image',
     load: async () => (await import('./convert.js')).verb,
   },
+  {
+    name: 'commit',
+    summary: 'write what an image holds into what lies below it',
+    load: async () => (await import('./commit.js')).verb,
+  },
   { name: 'create', summary: 'make an empty image', load: async () => (await import('./create.js')).verb },
   {
     name: 'resize',

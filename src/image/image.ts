@@ -139,6 +139,17 @@ export interface Image {
    * `unsupported` where the format cannot, and `no-space`: the disk then has the size it had.
    */
   resize(size: number, preallocation?: Preallocation): void;
+  /**
+   * Gives up all that this layer holds, so that the disk reads as what lies below, which must hold the same already,
+   * durably: of a crash any part of this may be left. Snapshots stay. Durable on return. Throws `unsupported`.
+   */
+  empty(): void;
+  /**
+   * Names another file as what lies below, or none: looked up when the image is opened again, which is all that may be
+   * done with it afterwards. All or nothing, also across a crash; durable on return. Throws `unsupported`, and `limit`
+   * where there is no room for the name.
+   */
+  changeBacking(backing: NamedFile | undefined): void;
   /** Takes a snapshot of the present state under a name of any bytes; durable on return. */
   createSnapshot(name: Uint8Array): Snapshot;
   deleteSnapshot(id: string): void;

@@ -1,7 +1,7 @@
 import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
 import type { Health } from './health.js';
-import type { Extent, Image, ImageInfo, Packing, Preallocation, Snapshot } from './image.js';
+import type { Extent, Image, ImageInfo, NamedFile, Packing, Preallocation, Snapshot } from './image.js';
 import { ReadPath } from './reading.js';
 import type { LayerWriter, SnapshotWriter } from './writer.js';
 import { WritePath, type WrittenDisk } from './writing.js';
@@ -183,6 +183,20 @@ export class MappedImage implements Image {
       throw new ImgfsError('unsupported', `${this.info.format} has no preallocation by ${preallocation}`);
     }
     changes.resize(size, preallocation);
+  }
+
+  empty(): void {
+    this.changes().empty();
+    this.reading.forget();
+  }
+
+  changeBacking(backing: NamedFile | undefined): void {
+    const { writer, health } = this.changes();
+    health.assertSound();
+    if (writer.changeBacking === undefined) {
+      throw new ImgfsError('unsupported', `what lies below ${this.info.format} images cannot be changed`);
+    }
+    writer.changeBacking(backing);
   }
 
   createSnapshot(name: Uint8Array): Snapshot {

@@ -33,7 +33,7 @@ export interface OpenOptions {
   readonly references: GatePolicy | 'unopened';
   /** Read although somebody writes. */
   readonly forceShare: boolean;
-  /** Open the image, never what lies below it, for writing; by default all is only read. */
+  /** Open the image for writing, and of what lies below it only what this names; by default all is only read. */
   readonly write?: WriteAccess | undefined;
   /** What lies below the image, whatever it names: called instead of following its reference. */
   readonly below?: ((reference: Reference) => BelowImage) | undefined;
@@ -57,6 +57,8 @@ export interface WriteAccess {
   readonly unsafe: boolean;
   /** Other threads will open the image again and use it at the same time. */
   readonly threads: boolean;
+  /** The layer so far below the image (1 is what lies below it) is opened for writing too. */
+  readonly below?: number;
 }
 
 /** How to open an image again elsewhere: structured-clone data. Descriptors stay with the main thread's image. */
@@ -367,11 +369,12 @@ class Follower {
   private openImage(reference: Reference): Image {
     const { references } = this.options;
     if (references === 'unopened') return unopenedImage(reference);
-    const { below } = this.options;
+    const { below, write } = this.options;
+    const access = write?.below === this.way.path.length ? accessOf(write) : READ_ONLY;
     const opened =
       below !== undefined && this.way.path.length === 1
         ? below(reference)
-        : this.opening.open(this.follow(reference, references, READ_ONLY), reference.format, this.way.path);
+        : this.opening.open(this.follow(reference, references, access), reference.format, this.way.path);
     this.images[keyOf(reference)] = opened.plan;
     this.chain = opened.chain;
     const [file] = opened.chain;

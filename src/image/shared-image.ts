@@ -1,6 +1,6 @@
 import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
-import type { Extent, Image, ImageInfo, Preallocation, Snapshot } from './image.js';
+import type { Extent, Image, ImageInfo, NamedFile, Preallocation, Snapshot } from './image.js';
 import type { Sharing } from './sharing.js';
 
 /**
@@ -106,6 +106,14 @@ export class SharedImage implements Image {
 
   resize(size: number, preallocation?: Preallocation): void {
     this.alone(() => this.image.resize(size, preallocation));
+  }
+
+  empty(): void {
+    this.alone(() => this.image.empty());
+  }
+
+  changeBacking(backing: NamedFile | undefined): void {
+    this.alone(() => this.image.changeBacking(backing));
   }
 
   createSnapshot(name: Uint8Array): Snapshot {

@@ -127,6 +127,26 @@ class UnitWriter implements LayerWriter {
     this.barrier();
   }
 
+  get empty(): LayerWriter['empty'] {
+    const { tables } = this;
+    if (tables.empty === undefined) return undefined;
+    return () => {
+      tables.empty?.(() => this.barrier());
+      this.barrier();
+    };
+  }
+
+  get changeBacking(): LayerWriter['changeBacking'] {
+    const { tables } = this;
+    if (tables.changeBacking === undefined) return undefined;
+    return (backing) => {
+      this.prepare();
+      this.flush();
+      tables.changeBacking?.(backing);
+      this.barrier();
+    };
+  }
+
   finish(): void {
     if (!this.ready) return;
     this.flush();

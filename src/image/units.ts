@@ -4,6 +4,7 @@
  * `UnitWriter` can write them. One table entry leads to each unit, perhaps in two copies, perhaps a single bit.
  */
 import type { Storage } from '../storage/storage.js';
+import type { NamedFile } from './image.js';
 import { CELLS, type Sharing } from './sharing.js';
 
 /** Whole units that follow each other in the guest and on the host. */
@@ -76,6 +77,13 @@ export interface UnitTables {
   reach(size: number): void;
   /** Changes the guest size. Nothing is pending, all is durable. A barrier follows. */
   resize(size: number): void;
+  /**
+   * Makes all units absent, calls `barrier`, and then gives back their space; nothing is pending. A barrier follows.
+   * Left out where the format cannot.
+   */
+  empty?(barrier: () => void): void;
+  /** As `Image.changeBacking`; nothing is pending. A barrier follows. Left out where the format cannot. */
+  changeBacking?(backing: NamedFile | undefined): void;
   /** The image is closed: gives back what was reserved ahead. All entries are durable; a barrier follows. */
   settle(): void;
 }

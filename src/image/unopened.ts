@@ -55,6 +55,8 @@ export function unopenedImage(reference: Reference): Image {
     publish: refuse,
     flush: refuse,
     resize: refuse,
+    empty: refuse,
+    changeBacking: refuse,
     createSnapshot: refuse,
     deleteSnapshot: refuse,
     applySnapshot: refuse,

@@ -1,5 +1,5 @@
 import type { Storage } from '../storage/storage.js';
-import type { Packing, Preallocation, Snapshot } from './image.js';
+import type { NamedFile, Packing, Preallocation, Snapshot } from './image.js';
 
 /**
  * Where the first bytes of a range can be written that cannot be overwritten where they lie now: whole units of the
@@ -67,6 +67,10 @@ export interface LayerWriter {
    * preallocated, in one of the ways above, before the size says that it is there.
    */
   resize(size: number, preallocation: Preallocation): void;
+  /** As `Image.empty`; nothing is pending, all is durable. Left out where the format cannot. */
+  readonly empty?: (() => void) | undefined;
+  /** As `Image.changeBacking`; perhaps the first that is called. Left out where the format cannot. */
+  readonly changeBacking?: ((backing: NamedFile | undefined) => void) | undefined;
   /** The last call: publishes what is pending, gives back what was reserved, and flushes. */
   finish(): void;
   readonly snapshots?: SnapshotWriter;

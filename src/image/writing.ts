@@ -157,6 +157,15 @@ export class WritePath {
     if (size !== old) this.writer.resize(size, size > old ? preallocation : 'off');
   }
 
+  /** As `Image.empty`. */
+  empty(): void {
+    this.health.assertSound();
+    if (this.writer.empty === undefined) throw new ImgfsError('unsupported', 'images of this format cannot be emptied');
+    this.prepare();
+    this.writer.flush();
+    this.writer.empty();
+  }
+
   /** Nothing more can be changed after this. A damaged image is left as it is. */
   finish(): void {
     if (this.health.sound) this.writer.finish();

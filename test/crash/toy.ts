@@ -136,6 +136,14 @@ class ToyImage implements Image {
     throw new ImgfsError('unsupported', 'a toy has one size');
   }
 
+  empty(): void {
+    throw new ImgfsError('unsupported', 'a toy is never empty');
+  }
+
+  changeBacking(): void {
+    throw new ImgfsError('unsupported', 'nothing lies below a toy');
+  }
+
   snapshots(): readonly Snapshot[] {
     return [];
   }

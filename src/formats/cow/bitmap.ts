@@ -50,6 +50,19 @@ export class Bitmap {
     }
   }
 
+  /** Says that no sector lies in the image. Throws what a table that cannot be written throws. */
+  reset(): void {
+    const { storage, at, bytes: length } = this.table;
+    for (let from = 0; from < length; ) {
+      const { data, length: run } = storage.extent(at + from);
+      const { bytes } = this.cache.piece(this.table, from);
+      if (data && bytes.some((byte) => byte !== 0)) this.cache.write(this.table, from, new Uint8Array(bytes.length));
+      // The next piece, but for those that lie in a hole of the host file.
+      const holes = data ? 0 : Math.floor(run / PIECE_BYTES);
+      from += Math.max(1, holes) * PIECE_BYTES;
+    }
+  }
+
   clear(): void {
     this.cache.clear();
   }

@@ -58,6 +58,14 @@ export class CowTables implements UnitTables {
     if (size !== this.header.size) throw this.fixed();
   }
 
+  /** Any sector may be given up without the others. */
+  empty(barrier: () => void): void {
+    const { storage, header, bitmap } = this;
+    bitmap.reset();
+    barrier();
+    storage.discard(header.dataAt, Math.max(0, storage.size() - header.dataAt));
+  }
+
   settle(): void {}
 
   /** The sectors begin where the bitmap ends, and that is as long as the disk is large. */

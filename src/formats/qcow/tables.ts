@@ -1,16 +1,19 @@
 import { FILE_END_CELLS, FileEnd } from '../../image/file-end.js';
+import type { NamedFile } from '../../image/image.js';
 import { rewrite } from '../../image/rewrite.js';
 import { driverCells, type Space, type UnitRun, type UnitTables } from '../../image/units.js';
-import { roundUp } from '../../lib/bits.js';
+import { roundDown, roundUp } from '../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import { readTable, type Storage } from '../../storage/storage.js';
 import { geometryOf } from './header.js';
-import { ENTRY_BYTES, encodeEntries, encodeHeader, type HeaderFields, SECTOR } from './layout.js';
+import { BOUNDS, ENTRY_BYTES, encodeEntries, encodeHeader, HEADER_BYTES, type HeaderFields, SECTOR } from './layout.js';
 import { PLACES_CELLS, TablePlaces } from './table-places.js';
 import type { Volume } from './volume.js';
 
 /** How much of a table is copied at once. */
 const COPY_BYTES = 1024 * 1024;
+/** How much of L1 is made zeros at once. */
+const CLEARED_BYTES = 64 * 1024;
 
 /**
  * The tables as they are written. All new space is at the end of the file, whose length is the only record of what is
@@ -102,6 +105,37 @@ export class QcowTables implements UnitTables {
       });
     }
     this.replaceHeader({ ...header.fields, size }, l1.entries);
+  }
+
+  /** Without entries in L1 no table and no cluster is anybody's; whatever part of them is left reads the same. */
+  empty(barrier: () => void): void {
+    const { volume } = this;
+    const { l1, cache, storage } = volume;
+    const used = new Set([...volume.tables()].map(({ index }) => roundDown(index * ENTRY_BYTES, CLEARED_BYTES)));
+    for (const at of used) cache.write(l1, at, new Uint8Array(Math.min(CLEARED_BYTES, l1.bytes - at)));
+    barrier();
+    this.end.settle();
+    const { backing } = volume.header;
+    const end = Math.max(HEADER_BYTES, l1.at + roundUp(l1.bytes, SECTOR), (backing?.at ?? 0) + (backing?.bytes ?? 0));
+    if (end < storage.size()) storage.resize(end);
+    cache.clear();
+  }
+
+  /** The name goes where nothing is, then one sector says where that is. The format cannot be stored. */
+  changeBacking(backing: NamedFile | undefined): void {
+    const { storage, health, header, l1 } = this.volume;
+    const name = Buffer.from(backing?.name ?? '');
+    if (name.length > BOUNDS.backingNameBytes) {
+      throw new ImgfsError('limit', `${storage.name}: the name of its backing file is longer than 1023 bytes`);
+    }
+    const at = backing === undefined ? 0 : this.end.take(roundUp(name.length, this.unit)).offset;
+    if (backing !== undefined) {
+      storage.write(name, at);
+      health.barrier(storage);
+    }
+    this.replaceHeader({ ...header.fields, backingAt: at, backingBytes: name.length }, l1.entries);
+    const place = backing && { name: backing.name, at, bytes: name.length };
+    this.volume.adopt({ ...this.volume.header, backing: place }, l1.entries);
   }
 
   settle(): void {

@@ -74,11 +74,16 @@ export interface HeaderChanges {
   readonly snapshotsAt?: number;
   readonly snapshotCount?: number;
   readonly autoclear?: Features;
+  readonly backingAt?: number;
+  readonly backingBytes?: number;
 }
 
 /** Puts changed fields into the first sector of a header; `clusterSize` is the image's. */
 export function putHeaderChanges(sector: Buffer, changes: HeaderChanges, clusterSize: number): void {
   const { size, l1At, l1Entries, refcountTableAt, refcountTableBytes, snapshotsAt, snapshotCount, autoclear } = changes;
+  const { backingAt, backingBytes } = changes;
+  if (backingAt !== undefined) putU64(sector, 8, backingAt);
+  if (backingBytes !== undefined) sector.writeUInt32BE(backingBytes, 16);
   if (size !== undefined) putU64(sector, 24, size);
   if (l1Entries !== undefined) sector.writeUInt32BE(l1Entries, 36);
   if (l1At !== undefined) putU64(sector, 40, l1At);

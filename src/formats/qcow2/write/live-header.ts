@@ -58,6 +58,19 @@ export class LiveHeader {
       ...fields,
       ...(autoclear === undefined ? {} : { autoclear, bitmapsValid: hasFeature(autoclear, AUTOCLEAR.bitmaps) }),
     };
+    this.changed();
+  }
+
+  /** As `change`, of the whole first sector, extensions included: the header is then read again. */
+  replaceStart(sector: Buffer, health: Health): void {
+    const old = Buffer.alloc(sector.length);
+    readPadded(this.storage, old, 0);
+    rewrite(this.storage, { at: 0, bytes: sector, old }, health);
+    this.current = readHeader(this.storage, this.limits);
+    this.changed();
+  }
+
+  private changed(): void {
     this.stamps.bump(STAMP.header);
     this.stamps.bump(STAMP.any);
     this.stamp = this.stamps.stamp(STAMP.header);

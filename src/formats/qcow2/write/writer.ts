@@ -1,9 +1,11 @@
-import type { Packing, Preallocation } from '../../../image/image.js';
+import type { NamedFile, Packing, Preallocation } from '../../../image/image.js';
 import type { LayerWriter, Placement, SnapshotWriter } from '../../../image/writer.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import type { Storage } from '../../../storage/storage.js';
 import { SUBCLUSTERS } from '../layout.js';
+import { changeBacking } from './backing.js';
 import { condemn } from './condemn.js';
+import { empty } from './empty.js';
 import { writePacked } from './packed.js';
 import { place } from './place.js';
 import { growL1, setSize } from './resize.js';
@@ -86,6 +88,17 @@ export class Qcow2Writer implements LayerWriter {
 
   resize(size: number, preallocation: Preallocation): void {
     this.trusting(() => setSize(this.volume, size, preallocation));
+  }
+
+  empty(): void {
+    this.trusting(() => empty(this.volume));
+  }
+
+  changeBacking(backing: NamedFile | undefined): void {
+    this.trusting(() => {
+      this.volume.catchUp();
+      changeBacking(this.volume, backing);
+    });
   }
 
   finish(): void {
