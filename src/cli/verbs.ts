@@ -26,6 +26,11 @@ export const verbs: readonly VerbEntry[] = [
   },
   { name: 'create', summary: 'make an empty image', load: async () => (await import('./create.js')).verb },
   {
+    name: 'measure',
+    summary: 'tell how much space an image would take',
+    load: async () => (await import('./measure.js')).verb,
+  },
+  {
     name: 'resize',
     summary: 'give a disk another size',
     load: async () => (await import('./resize.js')).verb,

@@ -1,7 +1,7 @@
 /** The disks that are copied: opened, one state of them chosen, known by their files. */
 
 import { identityOf } from '../image/files.js';
-import type { Image, Snapshot } from '../image/image.js';
+import type { Image, ImageInfo, Snapshot } from '../image/image.js';
 import { snapshotNamed } from '../image/named-snapshot.js';
 import type { ImagePlan, OpenedImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
@@ -41,6 +41,11 @@ export class Sources {
   /** How other threads open the same disks again. */
   plans(): readonly ImagePlan[] {
     return this.opened.map(({ plan }) => ({ ...plan, snapshot: this.id }));
+  }
+
+  /** The persistent bitmaps of the first; undefined where its format has none. */
+  get bitmaps(): ImageInfo['bitmaps'] {
+    return this.opened[0]?.image.info.bitmaps;
   }
 
   /** Bytes they take on the host, without what lies below. */

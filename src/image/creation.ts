@@ -1,6 +1,6 @@
 /** Making an image: the options its format declares, what it is given, and what it may ask of the outside. */
 import type { Storage } from '../storage/storage.js';
-import type { Image } from './image.js';
+import type { Extent, Image, ImageInfo } from './image.js';
 
 /** How the value of an option is written: a size may have a suffix, a flag is `on` or `off`. */
 export type OptionKind = 'size' | 'number' | 'flag' | 'choice' | 'text';
@@ -110,6 +110,25 @@ export interface CreateContext {
   readonly now: number;
 }
 
+/** A disk that a new image would hold, for `measure`. */
+export interface MeasuredDisk {
+  /** Whole sectors. */
+  readonly size: number;
+  /** Those of the whole disk, in order. */
+  extents(): Iterable<Extent>;
+  readonly bitmaps: ImageInfo['bitmaps'];
+}
+
+/** Bytes that a new image takes on the host. */
+export interface Measured {
+  /** With what the disk holds now. */
+  readonly required: number;
+  /** With every byte of the disk written. */
+  readonly full: number;
+  /** For copies of the disk's persistent bitmaps; undefined where the disk's format or the new one has none. */
+  readonly bitmaps?: number;
+}
+
 /** How images of a format are made. */
 export interface Creation {
   /** Besides `size`, `backing_file` and `backing_fmt`, which are everybody's. In the order of the help. */
@@ -122,4 +141,9 @@ export interface Creation {
    * `unsupported`, `limit` and what the storage throws; what it has written then is thrown away.
    */
   create(storage: Storage, options: CreateOptions, context: CreateContext): void;
+  /**
+   * What an image made with these options takes, empty or with a disk in it, as qemu-img tells it. There where
+   * qemu-img tells it. Throws `usage` and `limit`.
+   */
+  measure?(options: CreateOptions, disk: MeasuredDisk | undefined): Measured;
 }

@@ -50,6 +50,17 @@ export interface NamedFile {
   readonly format?: string;
 }
 
+/** A persistent bitmap of what has changed since something, as its image records it. */
+export interface DirtyBitmap {
+  readonly name: string;
+  /** Guest bytes per bit. */
+  readonly granularity: number;
+  /** Its last user did not finish: the content cannot be trusted. */
+  readonly inUse: boolean;
+  /** It must track changes from the moment the image is opened for writing. */
+  readonly auto: boolean;
+}
+
 /** What `info` tells beyond size and snapshots. Field by field what qemu-img prints for the format. */
 export interface ImageInfo {
   readonly format: string;
@@ -60,6 +71,8 @@ export interface ImageInfo {
   readonly encrypted: boolean;
   readonly compressed: boolean;
   readonly backing?: NamedFile;
+  /** Undefined where the format, or this version of it, has none. */
+  readonly bitmaps?: readonly DirtyBitmap[] | undefined;
   /** qemu-img's `format-specific` object. */
   readonly specific?: { readonly type: string; readonly data: { readonly [key: string]: Json } };
 }
@@ -162,7 +175,7 @@ export interface Image {
 }
 
 /** The extents of a range, adjacent equal ones joined, in order, tiling it exactly. */
-export function* extents(image: Image, at = 0, length = image.size - at): Generator<Extent> {
+export function* extents(image: Pick<Image, 'size' | 'extent'>, at = 0, length = image.size - at): Generator<Extent> {
   const end = at + length;
   let pending: Extent | undefined;
   for (let from = at; from < end; ) {

@@ -20,6 +20,10 @@ export function infoOf(storage: Storage, now: () => Header, limits: Limits): Ima
     encrypted: encryption !== undefined,
     compressed: false,
     ...(backing === undefined ? {} : { backing }),
+    get bitmaps() {
+      const header = now();
+      return header.version === 2 ? undefined : readBitmaps(storage, header, limits);
+    },
     get specific() {
       const header = now();
       return { type: 'qcow2', data: { ...baseData(storage, header), ...version3Data(storage, header, limits) } };

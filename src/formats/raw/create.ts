@@ -1,4 +1,4 @@
-import { type CreateOptions, type Creation, choiceOption } from '../../image/creation.js';
+import { type CreateOptions, type Creation, choiceOption, type Measured } from '../../image/creation.js';
 import { roundUp } from '../../lib/bits.js';
 import { type Storage, writeZeros } from '../../storage/storage.js';
 
@@ -11,7 +11,7 @@ const PREALLOCATION = choiceOption(
   'off',
 );
 
-export const creation: Creation = { options: [PREALLOCATION], backing: false, create: createDisk };
+export const creation: Creation = { options: [PREALLOCATION], backing: false, create: createDisk, measure };
 
 /** Makes a disk of zeros, of whole sectors as qemu-img does. */
 function createDisk(storage: Storage, options: CreateOptions): void {
@@ -21,4 +21,10 @@ function createDisk(storage: Storage, options: CreateOptions): void {
   if (preallocation === 'falloc') storage.allocate(0, size);
   if (preallocation === 'full') writeZeros(storage, 0, size);
   storage.flush();
+}
+
+/** Holes count as what they read as. */
+function measure({ size }: CreateOptions): Measured {
+  const bytes = roundUp(size, SECTOR);
+  return { required: bytes, full: bytes };
 }

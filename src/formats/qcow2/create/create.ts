@@ -7,9 +7,10 @@ import { encodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES } from '../read/layout.js';
 import { preallocateNew } from '../write/preallocate.js';
 import { type Geometry, geometryOf } from './geometry.js';
 import { headerCluster } from './header.js';
+import { measure } from './measure.js';
 import { type NewEncryption, options, type Plan, planOf } from './options.js';
 
-export const creation: Creation = { options, backing: true, create: createImage };
+export const creation: Creation = { options, backing: true, create: createImage, measure };
 
 /**
  * Makes an empty image in an empty storage, durable on return: tables first, the header last, so that an image cut

@@ -89,7 +89,14 @@ export type NewEncryption =
   | { readonly method: 'luks'; readonly luks: NewLuks; readonly milliseconds: number };
 
 /** What the options mean. Throws `usage` for what is impossible; `name` is the image's, for messages. */
-export function planOf({ size, backing, values }: CreateOptions, name: string): Plan {
+export function planOf(wishes: CreateOptions, name: string): Plan {
+  const plan = measuredPlan(wishes, name);
+  for (const [wrong, why] of contradictions(plan)) if (wrong) throw new ImgfsError('usage', `${name}: ${why}`);
+  return plan;
+}
+
+/** The same of an image that is only measured: of what contradicts itself too, as QEMU measures it. */
+export function measuredPlan({ size, backing, values }: CreateOptions, name: string): Plan {
   const clusterSize = values.get(CLUSTER_SIZE);
   const dataFileRaw = values.get(DATA_FILE_RAW);
   const preallocation = values.get(PREALLOCATION);
@@ -108,7 +115,7 @@ export function planOf({ size, backing, values }: CreateOptions, name: string): 
     backing,
     encryption: encryptionOf(values, name),
   };
-  for (const [wrong, why] of contradictions(plan)) if (wrong) throw new ImgfsError('usage', `${name}: ${why}`);
+  for (const [wrong, why] of impossible(plan)) if (wrong) throw new ImgfsError('usage', `${name}: ${why}`);
   return plan;
 }
 
@@ -122,11 +129,10 @@ function encryptionOf(values: OptionValues, name: string): NewEncryption | undef
   throw new ImgfsError('usage', `option ${ENCRYPT_FORMAT.name} cannot be "${format}"`, { hint: 'it is aes or luks' });
 }
 
-/** What QEMU refuses too, and of encrypted images what could not be kept: zeros that are read, a raw data file. */
-function contradictions(plan: Plan): readonly (readonly [wrong: boolean, why: string])[] {
-  const { clusterBits, refcountBits, extended, dataFile, dataFileRaw, backing } = plan;
-  const old = plan.version === 2;
-  const encrypted = plan.encryption !== undefined;
+type Objection = readonly [wrong: boolean, why: string];
+
+/** Numbers that no image has. */
+function impossible({ clusterBits, refcountBits, extended, version }: Plan): readonly Objection[] {
   return [
     [
       !Number.isInteger(clusterBits) || clusterBits < MIN_CLUSTER_BITS || clusterBits > MAX.clusterBits,
@@ -137,8 +143,17 @@ function contradictions(plan: Plan): readonly (readonly [wrong: boolean, why: st
       `refcount_bits is a power of two from 1 to ${2 ** MAX.refcountOrder}`,
     ],
     [extended && clusterBits < MIN_EXTENDED_CLUSTER_BITS, 'extended_l2 needs a cluster_size of at least 16k'],
+    [version === 2 && refcountBits !== DEFAULT_REFCOUNT_BITS, 'compat=0.10 has refcount_bits=16 only'],
+  ];
+}
+
+/** What QEMU refuses too, and of encrypted images what could not be kept: zeros that are read, a raw data file. */
+function contradictions(plan: Plan): readonly Objection[] {
+  const { extended, dataFile, dataFileRaw, backing } = plan;
+  const old = plan.version === 2;
+  const encrypted = plan.encryption !== undefined;
+  return [
     [old && plan.lazyRefcounts, 'lazy_refcounts needs compat=1.1'],
-    [old && refcountBits !== DEFAULT_REFCOUNT_BITS, 'compat=0.10 has refcount_bits=16 only'],
     [old && extended, 'extended_l2 needs compat=1.1'],
     [old && plan.compression !== 'zlib', 'compat=0.10 has compression_type=zlib only'],
     [old && dataFile !== undefined, 'data_file needs compat=1.1'],
