@@ -1,7 +1,9 @@
 /** Where the files of a container lie, as storages: in the container itself, or in files that it names. */
+import type { GzipIndex } from '../codec/gzip/gunzip.js';
 import { ImgfsError } from '../lib/errors.js';
 import { fileStorage } from '../storage/direct.js';
 import type { OpenFile } from '../storage/file.js';
+import { GunzippedStorage } from '../storage/gunzipped.js';
 import { JoinedStorage, type Piece } from '../storage/joined.js';
 import type { Storage } from '../storage/storage.js';
 import type { ContainedFile, Part } from './container.js';
@@ -12,6 +14,8 @@ import { type GatePolicy, openReference } from './gate.js';
 export interface MemberPlan {
   readonly name: string;
   readonly parts: readonly { readonly file: OpenFile; readonly at: number; readonly length: number }[];
+  /** Of one that is packed by gzip. */
+  readonly unpacking?: GzipIndex | undefined;
 }
 
 /** A file of a container, open. */
@@ -24,7 +28,7 @@ export interface PlacedMember {
 
 /** Opens a file of `container`; what it names goes through the gate. Throws what that throws. */
 export function placeMember(
-  { name, parts }: ContainedFile,
+  { name, parts, packed }: ContainedFile,
   container: HostFile,
   files: HostFiles,
   policy: GatePolicy,
@@ -44,13 +48,14 @@ export function placeMember(
   const called = `${container.name}:${name}`;
   try {
     const placed = parts.map(place);
+    const pieces = placed.map(({ piece }) => piece);
+    const joined = new JoinedStorage(pieces, called);
+    const unpacked = packed === 'gzip' ? new GunzippedStorage(joined) : undefined;
     return {
-      storage: new JoinedStorage(
-        placed.map(({ piece }) => piece),
-        called,
-      ),
+      storage: unpacked ?? joined,
       plan: {
         name: called,
+        unpacking: unpacked?.index,
         parts: placed.map(({ file, piece }) => ({ file: planOf(file), at: piece.at, length: piece.length })),
       },
       files: Array.from(opened.values(), ({ file }) => file),
@@ -70,9 +75,9 @@ export function memberFile(name: string, container: HostFile, files: HostFiles, 
 }
 
 /** Opens it again elsewhere, from descriptors alone. */
-export function reopenMember({ name, parts }: MemberPlan): Storage {
+export function reopenMember({ name, parts, unpacking }: MemberPlan): Storage {
   const storages = new Map<number, Storage>();
-  return new JoinedStorage(
+  const joined = new JoinedStorage(
     parts.map(({ file, at, length }) => {
       const storage = storages.get(file.fd) ?? fileStorage(file);
       storages.set(file.fd, storage);
@@ -80,6 +85,7 @@ export function reopenMember({ name, parts }: MemberPlan): Storage {
     }),
     name,
   );
+  return unpacking === undefined ? joined : new GunzippedStorage(joined, unpacking);
 }
 
 function planOf({ fd, name, size, writable }: HostFile): OpenFile {

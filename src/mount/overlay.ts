@@ -126,12 +126,16 @@ function nameOf(base: OpenedImage, at: string): string {
 }
 
 /** QEMU's way to name an image that is a range of a file: it can open the overlay, too. */
-function nameWithin({ file, plan }: OpenedImage, { name, parts }: MemberPlan): string {
+function nameWithin({ file, plan }: OpenedImage, { name, parts, unpacking }: MemberPlan): string {
   const [only, ...others] = parts;
-  if (only === undefined || others.length > 0) {
-    throw new ImgfsError('unsupported', `${name} does not lie in one piece: nothing can name it as a backing image`, {
-      hint: 'use --overlay tmp, or unpack the appliance',
-    });
+  if (only === undefined || others.length > 0 || unpacking !== undefined) {
+    throw new ImgfsError(
+      'unsupported',
+      `${name} does not lie in one piece as it is: nothing can name it as a backing image`,
+      {
+        hint: 'use --overlay tmp, or unpack the appliance',
+      },
+    );
   }
   const below = { driver: 'raw', offset: only.at, size: only.length, file: { driver: 'file', filename: file.path } };
   return `json:${JSON.stringify({ driver: plan.format, file: below })}`;

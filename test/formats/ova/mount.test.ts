@@ -129,6 +129,32 @@ describe('an appliance, opened by its parts', () => {
     must('cmp', path.join(at, 'app-disk2/disk.raw'), disks[1]!);
   });
 
+  it('has a disk packed by gzip, whole in an archive and in chunks beside its descriptor', () => {
+    const { directory, ova, ovf, disks } = makeAppliance(here.path('packed'));
+    const disk = path.join(directory, 'app-disk1.vmdk');
+    const packed = gzipSync(fs.readFileSync(disk));
+    const whole = fs.readFileSync(ovf, 'utf8').replace('ovf:id="file1"', 'ovf:id="file1" ovf:compression="gzip"');
+    fs.writeFileSync(disk, packed);
+    fs.writeFileSync(ovf, whole);
+    must('tar', '-C', directory, '--format=ustar', '-cf', ova, 'app.ovf', 'app-disk1.vmdk', 'app-disk2.vmdk');
+    const half = Math.ceil(packed.length / 2);
+    fs.writeFileSync(`${disk}.000000000`, packed.subarray(0, half));
+    fs.writeFileSync(`${disk}.000000001`, packed.subarray(half));
+    fs.rmSync(disk);
+    const sized = whole.replace(/ovf:size="\d+"/, `ovf:size="${packed.length}" ovf:chunkSize="${half}"`);
+    fs.writeFileSync(ovf, sized);
+    for (const file of [ova, ovf]) {
+      const at = here.mount(file);
+      must('cmp', path.join(at, 'app-disk1/disk.raw'), disks[0]!);
+      must('cmp', path.join(at, 'app-disk2/disk.raw'), disks[1]!);
+    }
+    fs.mkdirSync(here.path('over'));
+    const said = imgfs('mount', '--overlay', here.path('over'), ova, here.mountpoint());
+    expect(said.stderr).to.include('use --overlay tmp');
+    const over = here.mountToWrite(ova, '--overlay', 'tmp');
+    must('cmp', path.join(over, 'app-disk1/disk.raw'), disks[0]!);
+  });
+
   it('ovf-disk-is-a-link: its disk leads out of its directory', () => {
     const { directory, ovf } = makeAppliance(here.path('linked'));
     fs.renameSync(path.join(directory, 'app-disk1.vmdk'), here.path('elsewhere.vmdk'));
