@@ -38,6 +38,7 @@ export class FilledImage {
       makeIn(this.files, wanted, { size, backing, values }, (name, storage) => parts.set(name, storage));
       this.image = format.open(this.files.storage, {
         writable: true,
+        filling: true,
         limits: DEFAULT_LIMITS,
         warn: wanted.warn,
         randomBytes,

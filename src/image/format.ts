@@ -33,6 +33,8 @@ export interface Reference {
 /** Everything a driver may ask of the outside. Whatever it returns is owned by the driver's image, which closes it. */
 export interface OpenContext {
   readonly writable: boolean;
+  /** The image is new, empty, and nobody else can find it until it is closed: what is written only once can be written. */
+  readonly filling?: boolean;
   readonly limits: Limits;
   /** Set where other threads have the same image open and one of them may write. */
   readonly sharing?: Sharing | undefined;

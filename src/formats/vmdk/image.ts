@@ -14,6 +14,7 @@ import { type Extent, openExtents } from './extents.js';
 import { infoOf } from './info.js';
 import { VmdkLayer } from './layer.js';
 import { SparseExtent } from './sparse.js';
+import { StreamWriter } from './stream-writer.js';
 import { DiskTables } from './tables.js';
 import { assertWritable, VmdkTables } from './writer.js';
 
@@ -27,7 +28,7 @@ export function openImage(storage: Storage, context: OpenContext): Image {
     const cells = driverCells(unitCells(context.sharing));
     const extents = extentsOf(disk, storage, { context, health, storages, cells });
     parent = openParent(storage.name, disk.descriptor, context);
-    if (context.writable) assertWritable(storage.name, disk, extents);
+    if (context.writable && !isFilledStream(disk, context)) assertWritable(storage.name, disk, extents);
     return assemble({ disk, storage, context, health, cells, storages, extents, parent });
   } catch (error) {
     parent?.close();
@@ -67,12 +68,21 @@ function assemble({ disk, storage, context, health, cells, storages, extents, pa
   const layer = new VmdkLayer(extents, info, [storage, ...storages.values()], cells);
   const { unpackedBytes } = limits;
   if (!context.writable) return new MappedImage({ layer, backing: parent, unpackedBytes });
+  if (shape !== undefined && isFilledStream(disk, context)) {
+    const writer = new StreamWriter({ storage, shape, layer, health, backing: parent });
+    return new MappedImage({ layer: writer, backing: parent, writing: { writer, health }, unpackedBytes });
+  }
   const tables = new VmdkTables({ disk, storage, layer, live, health, context });
   return new MappedImage({
     ...writableUnits({ tables, layer, health, sharing, backing: parent }),
     backing: parent,
     unpackedBytes,
   });
+}
+
+/** A streamOptimized disk can be written once: while it is new. */
+function isFilledStream({ shape }: Disk, { filling }: OpenContext): boolean {
+  return filling === true && shape?.kind === 'hosted' && shape.compressed && shape.markers;
 }
 
 const WINDOWS_PATH = /^(?:[a-z]:[\\/]|\\\\)/i;

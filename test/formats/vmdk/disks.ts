@@ -5,6 +5,7 @@ import { formats } from '../../../src/formats/index.js';
 import { vmdk } from '../../../src/formats/vmdk/index.js';
 import { OptionValues } from '../../../src/image/creation.js';
 import { examineImage } from '../../../src/image/examine.js';
+import { FilledImage } from '../../../src/image/filled-image.js';
 import type { Image } from '../../../src/image/image.js';
 import { createImage } from '../../../src/image/new-image.js';
 import { type OpenedImage, openImage } from '../../../src/image/open.js';
@@ -49,6 +50,27 @@ export function make(
     warn: () => {},
     progress: () => {},
   });
+}
+
+/** Makes a streamOptimized disk with imgfs and fills it. */
+export function makeStream(file: string, size: number, fill: (image: Image) => void, backing?: string): void {
+  const target = new FilledImage({
+    path: file,
+    format: vmdk,
+    size,
+    backing: backing === undefined ? undefined : { name: backing, format: 'vmdk', open: true },
+    values: new OptionValues(new Map([['subformat', 'streamOptimized']])),
+    references: { follow: true, allowed: [] },
+    formats,
+    warn: () => {},
+  });
+  try {
+    fill(target.image);
+  } catch (error) {
+    target.discard();
+    throw error;
+  }
+  target.appear();
 }
 
 export function openToWrite(file: string, writableReferences = false): OpenedImage {

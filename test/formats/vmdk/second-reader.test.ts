@@ -2,12 +2,13 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
+import { writePacked } from '../../crash/operations.js';
 import { openFile, readAll } from '../../support/images.js';
 import { must, run } from '../../support/program.js';
 import { needsTool, qemuImg } from '../../support/qemu.js';
 import { noLoopDevices, scratch, skipBecause } from '../../support/scratch.js';
 import { Random, SEED } from '../../support/seed.js';
-import { KINDS, MIB, make, openToWrite, scribble } from './disks.js';
+import { KINDS, MIB, make, makeStream, openToWrite, scribble } from './disks.js';
 
 const SIZE = 33 * MIB;
 
@@ -80,6 +81,17 @@ describe('vmdk: interop with libvmdk', function () {
       Buffer.concat([new Random(SEED).bytes(3 * MIB), Buffer.alloc(2 * MIB, 5), Buffer.alloc(MIB)]),
     );
     qemuImg('convert', '-f', 'raw', '-O', 'vmdk', '-o', 'subformat=streamOptimized', raw, file);
+    expectSame(file);
+  });
+
+  it('streamOptimized, filled by us', () => {
+    const file = directory.path('filled.vmdk');
+    const random = new Random(SEED);
+    makeStream(file, SIZE + 512, (image) => {
+      image.write(random.bytes(MIB + 700), 5 * MIB + 300);
+      writePacked(image, Buffer.alloc(MIB, 'text '), 8 * MIB);
+      image.write(random.bytes(1000), SIZE - 488);
+    });
     expectSame(file);
   });
 });
