@@ -24,6 +24,7 @@ export const verbs: readonly VerbEntry[] = [
     summary: 'write what an image holds into what lies below it',
     load: async () => (await import('./commit.js')).verb,
   },
+  { name: 'rebase', summary: 'put another image below one', load: async () => (await import('./rebase.js')).verb },
   { name: 'create', summary: 'make an empty image', load: async () => (await import('./create.js')).verb },
   {
     name: 'measure',

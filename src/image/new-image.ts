@@ -115,7 +115,7 @@ export function openBelow(wanted: Below, backing: WantedBacking): OpenedImage {
     opened = openImage(path, { formats, format: backing.format, references, forceShare: false, warn });
   } catch (error) {
     if (!(error instanceof ImgfsError) || error.reason !== 'locked') throw error;
-    throw new ImgfsError('locked', error.message, { hint: 'with -u and a size it is not opened', cause: error });
+    throw new ImgfsError('locked', error.message, { hint: NOT_OPENED, cause: error });
   }
   const own = identityIfThere(wanted.path);
   if (opened.chain.some(({ identity }) => identity === own)) {
@@ -125,11 +125,14 @@ export function openBelow(wanted: Below, backing: WantedBacking): OpenedImage {
   return opened;
 }
 
-/** Where whoever opens the new image will look: from the directory it is named in, then from the one it is in. */
-function resolveBacking(image: string, name: string): string {
+/** When what shall lie below is not looked for. */
+const NOT_OPENED = 'with -u and a size it is not opened';
+
+/** Where whoever opens the image will look for what lies below it: from the directory it is named in, then from the one it is in. */
+export function resolveBacking(image: string, name: string, unopened = NOT_OPENED): string {
   if (!isPlainName(name)) {
     throw new ImgfsError('refused', `the backing file "${name}" is not a plain file`, {
-      hint: 'with -u and a size it is not opened',
+      hint: unopened,
     });
   }
   const directories = [resolve(dirname(image))];

@@ -35,6 +35,8 @@ export interface OpenOptions {
   readonly forceShare: boolean;
   /** Open the image for writing, and of what lies below it only what this names; by default all is only read. */
   readonly write?: WriteAccess | undefined;
+  /** What lies below the image is not looked for: nothing of it can be read. */
+  readonly withoutBelow?: boolean;
   /** What lies below the image, whatever it names: called instead of following its reference. */
   readonly below?: ((reference: Reference) => BelowImage) | undefined;
   /** Who is asked where an image is encrypted; without it such an image opens, but its contents cannot be had. */
@@ -315,7 +317,10 @@ class Follower {
   constructor(
     private readonly opening: Opening,
     private readonly files: HostFiles,
-    private readonly options: Pick<OpenOptions, 'references' | 'write' | 'below' | 'passphrases' | 'warn' | 'progress'>,
+    private readonly options: Pick<
+      OpenOptions,
+      'references' | 'write' | 'below' | 'withoutBelow' | 'passphrases' | 'warn' | 'progress'
+    >,
     private readonly way: {
       readonly path: readonly HostFile[];
       readonly declared: boolean;
@@ -330,7 +335,7 @@ class Follower {
       limits,
       sharing,
       randomBytes,
-      standIns: this.options.references === 'unopened',
+      standIns: this.options.references === 'unopened' || this.options.withoutBelow === true,
       warn: this.options.warn,
       progress: this.options.progress,
       key: (find) => this.findKey(find),
@@ -368,8 +373,8 @@ class Follower {
 
   private openImage(reference: Reference): Image {
     const { references } = this.options;
-    if (references === 'unopened') return unopenedImage(reference);
-    const { below, write } = this.options;
+    const { below, write, withoutBelow } = this.options;
+    if (references === 'unopened' || withoutBelow === true) return unopenedImage(reference);
     const access = write?.below === this.way.path.length ? accessOf(write) : READ_ONLY;
     const opened =
       below !== undefined && this.way.path.length === 1

@@ -90,12 +90,40 @@ function formatOf(file: Link): ImageFormat {
   return imageFormat(file.format);
 }
 
+/** What a chain is made of, its top first. */
+export interface Recipe {
+  readonly formats: readonly string[];
+  readonly sizes?: readonly number[];
+  readonly values?: Readonly<Record<string, string | number>>;
+}
+
+/** A chain whose layers all hold something, zeros among it. */
+export function chainOf({ formats, sizes = [], values = {} }: Recipe, random: Random): Chain {
+  let links: readonly Link[] = [];
+  for (let n = formats.length - 1; n >= 0; n--) {
+    const format = formats[n] ?? '';
+    const size = sizes[Math.min(n, sizes.length - 1)] ?? 64 * 1024;
+    const wishes = { size, values: format === 'qcow2' ? values : {} };
+    links = [link(`${n}.${format}`, format, links, wishes), ...links];
+    const chain = new Chain(links);
+    chain.write(0, (image) => {
+      for (let k = 0; k < 4; k++) {
+        const at = random.below(image.size - 8 * 1024);
+        image.write(random.bytes(512 + random.below(7 * 1024)), at);
+      }
+      const at = random.below(image.size / 512 - 16) * 512;
+      image.zero(at, 8 * 1024, { unmap: true });
+    });
+  }
+  return new Chain(links);
+}
+
 export interface Change {
   readonly chain: Chain;
   /** The files it writes. */
   readonly writable: readonly number[];
-  /** Made to the opened image, which is closed afterwards. */
-  make(image: Image): void;
+  /** Made to the opened image, which is closed afterwards; the storages are those of the chain's files. */
+  make(image: Image, storages: readonly Storage[]): void;
 }
 
 /** The bad ones among all states that a power cut during a change may leave: each must read as the disk did. */
@@ -103,11 +131,9 @@ export function badStates({ chain, writable, make }: Change, { barriers = true }
   const before = storagesOf(chain.links).map((storage) => storage.copy());
   const expected = chain.read(before);
   const journal = new Journal();
-  const image = chain.open(
-    before.map((storage) => journal.record(storage.copy())),
-    writable,
-  );
-  make(image);
+  const storages = before.map((storage) => journal.record(storage.copy()));
+  const image = chain.open(storages, writable);
+  make(image, storages);
   image.close();
   const random = new Random(SEED);
   const bad: string[] = [];
@@ -143,12 +169,10 @@ export function badFailures(change: Change): { readonly bad: readonly string[]; 
     const files = storagesOf(chain.links).map((storage) => storage.copy());
     const faults = new Faults({ ...NO_FAULT, at: k, kinds: ['read', 'write', 'flush', 'resize', 'discard'] });
     const failure = outcome(() => {
-      const image = chain.open(
-        files.map((storage) => faults.inject(storage)),
-        writable,
-      );
+      const storages = files.map((storage) => faults.inject(storage));
+      const image = chain.open(storages, writable);
       try {
-        make(image);
+        make(image, storages);
       } finally {
         outcome(() => image.close());
       }
@@ -160,7 +184,7 @@ export function badFailures(change: Change): { readonly bad: readonly string[]; 
     if (wrong.length > 0) bad.push(`${k}: ${wrong.join('; ')}`);
     const again = outcome(() => {
       const image = chain.open(files, writable);
-      make(image);
+      make(image, files);
       image.close();
     });
     if (typeof again === 'string') bad.push(`${k}, again: ${again}`);

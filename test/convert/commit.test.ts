@@ -4,15 +4,9 @@ import { paced } from '../../src/convert/paced.js';
 import type { Image } from '../../src/image/image.js';
 import { readAll } from '../support/images.js';
 import { Random, SEED } from '../support/seed.js';
-import { badFailures, badStates, Chain, type Change, type Link, link, storagesOf } from './chain.js';
+import { badFailures, badStates, Chain, type Change, chainOf, type Recipe, storagesOf } from './chain.js';
 
 const KIB = 1024;
-
-interface Recipe {
-  readonly formats: readonly string[];
-  readonly sizes?: readonly number[];
-  readonly values?: Readonly<Record<string, string | number>>;
-}
 
 const SMALL = { cluster_size: 4096 };
 
@@ -35,27 +29,6 @@ const SWEPT: ReadonlySet<number> = new Set([2, 4, 5, 7]);
 
 function titleOf({ formats, sizes, values }: Recipe): string {
   return `${formats.join(' over ')}${sizes === undefined ? '' : `, of ${sizes.join(' and ')} bytes`}${values?.compat === undefined ? '' : `, ${values.compat}`}`;
-}
-
-/** A chain whose layers all hold something, zeros among it. */
-function chainOf({ formats, sizes = [], values = {} }: Recipe, random: Random): Chain {
-  let links: readonly Link[] = [];
-  for (let n = formats.length - 1; n >= 0; n--) {
-    const format = formats[n] ?? '';
-    const size = sizes[Math.min(n, sizes.length - 1)] ?? 64 * KIB;
-    const wishes = { size, values: format === 'qcow2' ? values : {} };
-    links = [link(`${n}.${format}`, format, links, wishes), ...links];
-    const chain = new Chain(links);
-    chain.write(0, (image) => {
-      for (let k = 0; k < 4; k++) {
-        const at = random.below(image.size - 8 * KIB);
-        image.write(random.bytes(512 + random.below(7 * KIB)), at);
-      }
-      const at = random.below(image.size / 512 - 16) * 512;
-      image.zero(at, 8 * KIB, { unmap: true });
-    });
-  }
-  return new Chain(links);
 }
 
 function baseOf(image: Image, depth: number): Image {
@@ -86,7 +59,7 @@ describe('committing', function () {
         const whole = new Chain(links);
         const expected = whole.read(storagesOf(links));
         const image = whole.open(storagesOf(links), [0, 1]);
-        change(whole, 1, true).make(image);
+        change(whole, 1, true).make(image, storagesOf(links));
         image.close();
         expect(whole.read(storagesOf(links)).equals(expected)).to.equal(true);
         const base = new Chain(links.slice(1)).read(storagesOf(links.slice(1)));
@@ -119,7 +92,7 @@ describe('committing', function () {
     expect(badStates(change(whole, 2, false))).to.deep.equal([]);
     const expected = whole.read(storagesOf(links));
     const image = whole.open(storagesOf(links), [0, 2]);
-    change(whole, 2, false).make(image);
+    change(whole, 2, false).make(image, storagesOf(links));
     expect(readAll(baseOf(image, 2)).equals(expected)).to.equal(true);
     image.close();
     expect(whole.read(storagesOf(links)).equals(expected)).to.equal(true);

@@ -124,6 +124,12 @@ export class QcowTables implements UnitTables {
   /** The name goes where nothing is, then one sector says where that is. The format cannot be stored. */
   changeBacking(backing: NamedFile | undefined): void {
     const { storage, health, header, l1 } = this.volume;
+    if (backing?.format !== undefined) {
+      throw new ImgfsError(
+        'unsupported',
+        `${storage.name}: qcow images do not store the format of what lies below them`,
+      );
+    }
     const name = Buffer.from(backing?.name ?? '');
     if (name.length > BOUNDS.backingNameBytes) {
       throw new ImgfsError('limit', `${storage.name}: the name of its backing file is longer than 1023 bytes`);
