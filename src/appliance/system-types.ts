@@ -25,11 +25,12 @@ export function checkSystemType(type: string, lax: boolean): void {
   });
 }
 
-const SATA_CONTROLLER = '20';
+/** CIM's numbers. */
+export const SATA_CONTROLLER = '20';
 const SOUND_CARD = '35';
 
 /** What the machine has that its new type does not: the descriptor says so no less afterwards. */
-export function* misfits(type: string, { deviceTypes }: Descriptor): Generator<string> {
+export function* misfits(type: string, { deviceTypes }: Pick<Descriptor, 'deviceTypes'>): Generator<string> {
   const version = Number(/^vmx-(\d\d)$/.exec(type)?.[1] ?? Number.POSITIVE_INFINITY);
   if (version < 10 && deviceTypes.has(SATA_CONTROLLER)) {
     yield `${type} has no SATA controller, which the descriptor asks for: VMware has it since vmx-10`;

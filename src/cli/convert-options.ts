@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { type Command, Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
-import { collected, declareWriteOptions, type OpenFlags } from './open-options.js';
+import { collected, declareDiskOption, declareWriteOptions, type OpenFlags } from './open-options.js';
 import { declareProgress, type ProgressFlags } from './progress.js';
 import { parseSize } from './sizes.js';
 
@@ -40,7 +40,7 @@ const NOT_YET: readonly (readonly [flags: string, what: string])[] = [
 /** Declares qemu-img's letters, and ours. */
 export function declareConvertOptions(command: Command): void {
   command
-    .option('-O, --target-format <fmt>', 'the format of the target', 'raw')
+    .option('-O, --target-format <fmt>', 'the format of the target; ova makes an appliance around it', 'raw')
     .option('-o, --options <list>', 'options of that format, NAME=VALUE,...; "help" lists them (repeatable)', collected)
     .option(
       '-B, --backing <file>',
@@ -75,6 +75,7 @@ export function declareConvertOptions(command: Command): void {
     command.addOption(option);
     command.on(`option:${option.name()}`, refuse);
   }
+  declareDiskOption(command);
   declareWriteOptions(command);
 }
 

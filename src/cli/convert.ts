@@ -1,4 +1,7 @@
+import { extname } from 'node:path';
 import type { Command } from 'commander';
+import { NewAppliance } from '../appliance/new-appliance.js';
+import { APPLIANCE } from '../appliance/options.js';
 import type { BlockWork } from '../convert/block.js';
 import { blockWork, type CopyOptions, copyDisk, type WrittenDisk } from '../convert/copy.js';
 import { Crew } from '../convert/crew.js';
@@ -7,13 +10,13 @@ import { Sources } from '../convert/sources.js';
 import { formats } from '../formats/index.js';
 import { OptionValues } from '../image/creation.js';
 import { FilledImage } from '../image/filled-image.js';
-import type { ImageFormat } from '../image/format.js';
+import type { Format, ImageFormat } from '../image/format.js';
 import { identityIfThere, type WantedBacking } from '../image/new-image.js';
 import { type OpenedImage, type OpenOptions, openImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
 import { type ConvertFlags, declareConvertOptions, sparseOf, threadsOf } from './convert-options.js';
-import { asksForHelp, createHelp, parseCreateOptions } from './create-options.js';
+import { asksForHelp, createHelp, type Optioned, parseCreateOptions } from './create-options.js';
 import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { assertNotMounted, hintWhereMounted } from './mounted-hint.js';
 import { backingWanted, creatable } from './new-images.js';
@@ -37,13 +40,13 @@ export const verb: Verb = {
   },
   async run(command: Command) {
     const flags = command.opts<ConvertFlags>();
-    const format = flags.create ? creatable(flags.targetFormat) : formatNamed(formats, flags.targetFormat);
-    if (format.kind === 'image' && asksForHelp(flags.options ?? [])) {
+    const paths = command.args;
+    const target = paths.at(-1);
+    const format = targetFormat(command, target);
+    if ('creation' in format && asksForHelp(flags.options ?? [])) {
       print(createHelp(format));
       return 0;
     }
-    const paths = command.args;
-    const target = paths.at(-1);
     if (target === undefined || paths.length < 2) {
       throw new ImgfsError('usage', 'a source and a target are needed', { hint: 'see imgfs help convert' });
     }
@@ -59,6 +62,15 @@ export const verb: Verb = {
     }
   },
 };
+
+/** Of a file called as an appliance is, one is made unless another format is asked for. */
+function targetFormat(command: Command, target: string | undefined): Format | Optioned {
+  const { targetFormat: name, create } = command.opts<ConvertFlags>();
+  if (!create) return formatNamed(formats, name);
+  const chosen = command.getOptionValueSource('targetFormat') !== 'default';
+  const appliance = chosen ? name === APPLIANCE.name : extname(target ?? '').toLowerCase() === '.ova';
+  return appliance ? APPLIANCE : creatable(name);
+}
 
 interface Request {
   readonly sources: readonly string[];
@@ -108,6 +120,7 @@ async function convert(request: Request): Promise<void> {
         } finally {
           await crew?.end();
         }
+        if (target.finish !== undefined) await run(target.finish());
       } catch (error) {
         target.discard();
         throw error;
@@ -148,8 +161,9 @@ function assertTogether(sources: readonly string[], flags: ConvertFlags): void {
 }
 
 interface Settings {
-  /** Undefined with -n. */
+  /** Undefined with -n. An appliance is made around an image of that format, and has the values. */
   readonly made: { readonly format: ImageFormat; readonly values: OptionValues } | undefined;
+  readonly appliance?: true;
   /** What lies below the target, which is taken to be what lies below the source. */
   readonly backing: WantedBacking | undefined;
 }
@@ -161,14 +175,17 @@ function targetSettings({ path, format: name, sources, flags }: Request): Settin
     return { made: undefined, backing: below === undefined ? undefined : { name: below, format: 'raw', open: false } };
   }
   assertNotMounted(path);
-  const format = creatable(name);
-  const values = parseCreateOptions(flags.options ?? [], format);
+  const appliance = name === APPLIANCE.name;
+  const format = creatable(appliance ? 'vmdk' : name);
+  const optioned = appliance ? APPLIANCE : format;
+  const values = parseCreateOptions(flags.options ?? [], optioned);
   if (values.has('size')) warn('option size says nothing here: the target is as large as what it is made from');
-  const backing = backingWanted(format, values, { name: flags.backing, format: flags.backingFormat, open: true });
+  const backing = backingWanted(optioned, values, { name: flags.backing, format: flags.backingFormat, open: true });
   if (backing !== undefined && sources.length > 1) {
     throw new ImgfsError('usage', 'several sources lie above no one backing file: leave out backing_file');
   }
-  return { made: { format, values: new OptionValues(values) }, backing };
+  const made = { format, values: new OptionValues(values) };
+  return { made, backing, ...(appliance ? { appliance } : {}) };
 }
 
 /** Where the copy goes. Either of the last two is called, once. */
@@ -176,15 +193,28 @@ interface Target {
   readonly disk: WrittenDisk;
   /** Everywhere. */
   readonly isZero: boolean;
+  /** What is left to do when all is written, in steps. */
+  finish?(): Iterable<number>;
   /** All is there and durable. */
   complete(): void;
   /** It ended too early. */
   discard(): void;
 }
 
-function openTarget(request: Request, { made, backing }: Settings, { size, end }: JoinedDisk): Target {
+function openTarget(request: Request, { made, backing, appliance }: Settings, { size, end }: JoinedDisk): Target {
   if (made === undefined) return openThere(request, end, backing !== undefined);
   const { path, flags } = request;
+  const references = { follow: flags.refs, allowed: flags.allowRefs ?? [] };
+  if (appliance === true) {
+    const target = new NewAppliance({ path, ...made, size, references, formats, warn });
+    return {
+      disk: target.image,
+      isZero: true,
+      finish: () => target.finish(),
+      complete: () => target.appear(),
+      discard: () => target.discard(),
+    };
+  }
   const target = new FilledImage({
     path,
     ...made,
@@ -195,7 +225,7 @@ function openTarget(request: Request, { made, backing }: Settings, { size, end }
         hint: 'make it with create, then convert with -n',
       });
     },
-    references: { follow: flags.refs, allowed: flags.allowRefs ?? [] },
+    references,
     formats,
     warn,
   });

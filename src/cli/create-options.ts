@@ -1,6 +1,5 @@
 /** `-o` of `imgfs create`: qemu-img's spelling of options, read by what a format declares. */
-import type { CreateOption, OptionValue } from '../image/creation.js';
-import type { ImageFormat } from '../image/format.js';
+import type { CreateOption, Creation, OptionValue } from '../image/creation.js';
 import { ImgfsError } from '../lib/errors.js';
 import { meant } from '../lib/similar.js';
 import { parseSize } from './sizes.js';
@@ -28,8 +27,14 @@ const PLACEHOLDERS: Readonly<Record<CreateOption['kind'], string>> = {
   text: 'TEXT',
 };
 
+/** A format that declares options, or what is made by options as one. */
+export interface Optioned {
+  readonly name: string;
+  readonly creation?: Pick<Creation, 'options' | 'backing'>;
+}
+
 /** All options an image of this format can be made with. */
-function createOptionsOf({ creation }: ImageFormat): readonly CreateOption[] {
+function createOptionsOf({ creation }: Optioned): readonly CreateOption[] {
   return [SIZE, ...(creation?.backing === true ? BACKING : []), ...(creation?.options ?? [])];
 }
 
@@ -39,7 +44,7 @@ export function asksForHelp(lists: readonly string[]): boolean {
 }
 
 /** The list of options, for `-o help`. */
-export function createHelp(format: ImageFormat): string {
+export function createHelp(format: Optioned): string {
   const rows = createOptionsOf(format).map(({ name, kind, choices, summary, fallback }) => {
     const value = choices === undefined ? PLACEHOLDERS[kind] : choices.join('|');
     const usual = fallback === undefined ? '' : ` (${shown(fallback)})`;
@@ -52,7 +57,7 @@ export function createHelp(format: ImageFormat): string {
  * The values in the lists a user gave, by name; where one is given twice the last counts. Throws `usage` for a name
  * the format does not have and a value the option does not.
  */
-export function parseCreateOptions(lists: readonly string[], format: ImageFormat): ReadonlyMap<string, OptionValue> {
+export function parseCreateOptions(lists: readonly string[], format: Optioned): ReadonlyMap<string, OptionValue> {
   const declared = createOptionsOf(format);
   const values = new Map<string, OptionValue>();
   for (const item of lists.flatMap(itemsOf)) {

@@ -5,6 +5,7 @@ import type { ImageFormat } from '../image/format.js';
 import type { WantedBacking } from '../image/new-image.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
+import type { Optioned } from './create-options.js';
 
 /** The format of that name. Throws `usage` for one that nobody knows, `unsupported` for one that cannot be made. */
 export function creatable(name: string): ImageFormat {
@@ -25,7 +26,7 @@ export interface NamedBacking {
 
 /** What shall lie below a new image: named by letters, or by options of the format. Undefined for nothing. */
 export function backingWanted(
-  { name: own, creation }: ImageFormat,
+  { name: own, creation }: Optioned,
   values: ReadonlyMap<string, OptionValue>,
   named: NamedBacking,
 ): WantedBacking | undefined {

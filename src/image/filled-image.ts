@@ -65,6 +65,13 @@ export class FilledImage {
     this.files.appear();
   }
 
+  /** Ends the filling and returns the file, for whoever puts its bytes elsewhere: `discard` is still to be called. */
+  finish(): Storage {
+    this.image.flush();
+    this.image.close();
+    return this.files.storage;
+  }
+
   /** It was never there. */
   discard(): void {
     try {
