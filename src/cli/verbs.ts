@@ -19,6 +19,7 @@ export const verbs: readonly VerbEntry[] = [
     summary: 'copy disks into another image',
     load: async () => (await import('./convert.js')).verb,
   },
+  { name: 'dd', summary: 'copy a part of a disk into a new image', load: async () => (await import('./dd.js')).verb },
   {
     name: 'commit',
     summary: 'write what an image holds into what lies below it',
