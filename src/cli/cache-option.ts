@@ -1,4 +1,6 @@
+import type { Command } from 'commander';
 import type { WriteAccess } from '../image/open.js';
+import { ImgfsError } from '../lib/errors.js';
 import { CACHES, parseCache } from '../mount/options.js';
 
 /**
@@ -8,4 +10,17 @@ import { CACHES, parseCache } from '../mount/options.js';
 export function cacheAccess(mode: string): Pick<WriteAccess, 'direct' | 'unsafe'> {
   const { direct, unsafe } = CACHES[parseCache(mode === 'off' ? 'none' : mode)];
   return { direct, unsafe };
+}
+
+/**
+ * qemu-img's `-T`: how the host caches what is read. It changes no answer, so it is checked and then left alone. As for
+ * qemu-img, another mode is a failure to open.
+ */
+export function declareSourceCache(command: Command): void {
+  command.option('-T, --source-cache <mode>', "qemu-img's cache mode for reading; without effect", (mode) => {
+    if (mode === 'off' || mode in CACHES) return mode;
+    throw new ImgfsError('unsupported', `unknown cache mode "${mode}"`, {
+      hint: `there are ${Object.keys(CACHES).join(', ')}`,
+    });
+  });
 }

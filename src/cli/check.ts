@@ -5,6 +5,7 @@ import { checkDocument, checkText } from '../image/check-text.js';
 import { type Examined, examineImage } from '../image/examine.js';
 import { ImgfsError } from '../lib/errors.js';
 import { jsonText } from '../lib/json-text.js';
+import { declareSourceCache } from './cache-option.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { hintWhereMounted } from './mounted-hint.js';
 import { note, print, reportError, warn } from './output.js';
@@ -40,6 +41,7 @@ export const verb: Verb = {
     command
       .option('-q, --quiet', 'print no report: the exit status tells')
       .option('-U, --force-share', 'check although another process writes');
+    declareSourceCache(command);
   },
   run(command: Command) {
     const flags = command.opts<CheckFlags>();

@@ -5,6 +5,7 @@ import type { Image } from '../image/image.js';
 import { type OpenOptions, openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
 import { jsonText } from '../lib/json-text.js';
+import { declareSourceCache } from './cache-option.js';
 import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { hintWhereMounted } from './mounted-hint.js';
@@ -41,6 +42,7 @@ export const verb: Verb = {
     declareJsonOptions(command);
     declareProgress(command);
     command.option('-q, --quiet', 'print nothing: the exit status tells');
+    declareSourceCache(command);
     declareOpenOptions(command, { letter: true });
     declareDiskOption(command);
     command.option('--second-disk <n>', 'which disk of the other appliance (1)', diskNumber);

@@ -140,14 +140,21 @@ function isCommanderError(error: unknown): error is CommanderError {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('commander.');
 }
 
+/** Letters of qemu-img that no verb has, and what does the same. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  '--image-opts': 'name the file itself, and its format with -f',
+  '--target-image-opts': 'name the file itself, and its format with -O',
+  '--object': 'give the passphrase of an encrypted image with --password-file',
+};
+
 /** Commander's message as one line of ours. */
 function usageError(error: CommanderError, request: Request & { kind: 'run' }): ImgfsError {
   const [first = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
   const guess = /^\(Did you mean (?:one of )?(.*)\?\)$/.exec(suggestion ?? '')?.[1];
   const message = first.replace(/\.$/, '').replace(/\. ([A-Z])/, (_, letter: string) => `: ${letter.toLowerCase()}`);
-  return new ImgfsError('usage', message, {
-    hint: guess === undefined ? `see imgfs help ${request.entry.name}` : `did you mean ${guess}?`,
-  });
+  const usual = guess === undefined ? `see imgfs help ${request.entry.name}` : `did you mean ${guess}?`;
+  const instead = INSTEAD[/^unknown option '([^'=]+)/.exec(message)?.[1] ?? ''];
+  return new ImgfsError('usage', message, { hint: instead ?? usual });
 }
 
 function exitCode(error: unknown, codes: ExitCodes): number {

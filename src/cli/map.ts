@@ -34,7 +34,7 @@ export const verb: Verb = {
       const { size } = opened.image;
       const start = Math.min(flags.startOffset ?? 0, size);
       const found = extents(opened.image, start, Math.min(flags.maxLength ?? size, size - start));
-      if (json) printJson(found);
+      if (json) printJson(found, flags.startOffset ?? 0);
       else printTable(found, opened);
     } finally {
       opened.image.close();
@@ -43,17 +43,20 @@ export const verb: Verb = {
   },
 };
 
-/** One line for each extent: the text qemu-img prints, to the space. */
-function printJson(found: Iterable<Extent>): void {
+/** One line for each extent: the text qemu-img prints, to the space. A map of nothing is one of no length. */
+function printJson(found: Iterable<Extent>, start: number): void {
   const printer = new Printer();
   let before = '[';
   for (const extent of found) {
     printer.add(`${before}${jsonLine(extent)}`);
     before = ',\n';
   }
-  printer.add(before === '[' ? '[]\n' : ']\n');
+  if (before === '[') printer.add(`[${jsonLine({ ...NOTHING, start })}`);
+  printer.add(']\n');
   printer.end();
 }
+
+const NOTHING = { length: 0, depth: 0, present: false, zero: false, data: false, compressed: false } as const;
 
 function jsonLine({ start, length, depth, present, zero, data, offset, compressed }: Extent): string {
   const place = offset === undefined ? '' : `, "offset": ${offset}`;

@@ -47,7 +47,7 @@ export const verb: Verb = {
   declare(command) {
     command
       .argument('<image>', 'the image, or where it is mounted')
-      .option('-l, --list', 'list the snapshots')
+      .option('-l, --list', 'list the snapshots, which is what is done without a letter')
       .option('-c, --create <name>', 'take one')
       .option('-a, --apply <snapshot>', 'make the disk what it was then; in a mount, while nobody has it open')
       .option('-d, --delete <snapshot>', 'delete one')
@@ -79,9 +79,9 @@ function actionOf(flags: SnapshotFlags): Action {
     ...(flags.delete === undefined ? [] : [{ kind: 'delete', name: flags.delete } as const]),
     ...(rename === undefined ? [] : [{ kind: 'rename', name: rename, to: to ?? '' } as const]),
   ];
-  const [action] = asked;
-  if (action === undefined || asked.length > 1 || (rename === undefined) !== (to === undefined)) {
-    throw new ImgfsError('usage', 'one of -l, -c NAME, -a SNAPSHOT, -d SNAPSHOT and --rename OLD NEW is needed', {
+  const [action = { kind: 'list' }] = asked;
+  if (asked.length > 1 || (rename === undefined) !== (to === undefined)) {
+    throw new ImgfsError('usage', '-l, -c NAME, -a SNAPSHOT, -d SNAPSHOT or --rename OLD NEW: one of them', {
       hint: 'see imgfs help snapshot',
     });
   }

@@ -4,6 +4,7 @@
  */
 import { jsonText } from '../lib/json-text.js';
 import { FileStorage } from '../storage/file.js';
+import { combinedName } from './combined-name.js';
 import type { HostFile } from './files.js';
 import type { Image, ImageInfo, Json, Snapshot } from './image.js';
 import type { OpenedImage } from './open.js';
@@ -102,15 +103,9 @@ function describeBacking(info: ImageInfo, filename: string): Partial<InfoDocumen
   if (backing === undefined) return {};
   return {
     'backing-filename': backing.name,
-    'full-backing-filename': combined(filename, backing.name),
+    'full-backing-filename': combinedName(filename, backing.name),
     ...(backing.format === undefined ? {} : { 'backing-filename-format': backing.format }),
   };
-}
-
-/** A relative name is one in the directory of the image that names it, however that was named itself. */
-function combined(filename: string, backing: string): string {
-  const stands = backing.startsWith('/') || /^[^:/]*:/.test(backing);
-  return stands ? backing : filename.slice(0, filename.lastIndexOf('/') + 1) + backing;
 }
 
 /** A snapshot under qemu-img's keys. */

@@ -3,6 +3,7 @@
 import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
 import type { CheckOptions, CheckReport } from './check.js';
+import { combinedName } from './combined-name.js';
 import { isOwnExtent, liesBeside } from './extent-files.js';
 import { type HostFile, HostFiles, READ_ONLY } from './files.js';
 import type { Format, Reference } from './format.js';
@@ -58,7 +59,7 @@ export function examineImage(path: string, options: ExamineOptions): Examined {
 function openExtent(files: HostFiles, naming: HostFile, reference: Reference): Storage {
   const access = { ...READ_ONLY, writable: naming.writable && isOwnExtent(reference) };
   const fd = openReference(reference, naming, { follow: true, allowed: [] }, access);
-  const file = files.openedByGate(fd, access);
+  const file = files.openedByGate(fd, combinedName(naming.name, reference.name), access);
   const storage = files.storage(file);
   if (!file.writable || liesBeside(file, naming)) return storage;
   storage.close();

@@ -8,6 +8,7 @@ import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
 import { fileStorage } from '../storage/direct.js';
 import { fileLength, type OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
+import { PROTOCOL } from './combined-name.js';
 import { lockForReading, lockForWriting, type Sharing } from './lock.js';
 
 /** An open host file: the descriptor every thread uses, and what its views inherit. */
@@ -59,14 +60,19 @@ export class HostFiles {
       fd = fs.openSync(name, flagsFor(name, access));
     } catch (error) {
       if (access.direct && systemCode(error) === 'EINVAL') throw noDirectIo(name);
+      if (systemCode(error) === 'ENOENT' && PROTOCOL.test(name)) throw notAFile(name);
       throw hostError(`cannot open ${name}${access.writable ? ' for writing' : ''}`, error);
     }
     return this.adopt(fd, name, access, () => fs.realpathSync(dirname(name)));
   }
 
-  /** Takes ownership of a descriptor the gate opened; messages call the file by its resolved path. */
-  openedByGate(fd: number, access: FileAccess = READ_ONLY): HostFile {
-    return this.adopt(fd, undefined, access, dirname);
+  /**
+   * Takes ownership of a descriptor the gate opened. `called` is its name as those above it give it, which is what the
+   * file is called where it leads there, as for qemu-img; otherwise its resolved path is.
+   */
+  openedByGate(fd: number, called: string, access: FileAccess = READ_ONLY): HostFile {
+    const path = fs.readlinkSync(`/proc/self/fd/${fd}`);
+    return this.adopt(fd, leadsTo(called, path) ? called : path, access, dirname);
   }
 
   /** Takes ownership of a descriptor of a file that imgfs made, which has no name that anybody should use. */
@@ -78,15 +84,9 @@ export class HostFiles {
    * Closes the descriptor again when the file is known already or cannot be used. The lock comes before anything is
    * believed, the size included: until then somebody may still be writing.
    */
-  private adopt(
-    fd: number,
-    given: string | undefined,
-    access: FileAccess,
-    namedIn: (path: string) => string,
-  ): HostFile {
+  private adopt(fd: number, name: string, access: FileAccess, namedIn: (path: string) => string): HostFile {
     try {
       const path = fs.readlinkSync(`/proc/self/fd/${fd}`);
-      const name = given ?? path;
       const identity = identify(fs.fstatSync(fd, { bigint: true }), name);
       const known = this.entries.get(identity);
       if (known !== undefined) {
@@ -149,6 +149,14 @@ function flagsFor(name: string, { writable, direct }: FileAccess): number {
   return (writable ? O_RDWR : O_RDONLY) + O_NONBLOCK + (direct ? O_DIRECT : 0) + (device ? O_EXCL : 0);
 }
 
+/** What qemu-img takes for the name of another kind of place. */
+function notAFile(name: string): ImgfsError {
+  const kind = name.slice(0, name.indexOf(':') + 1);
+  return new ImgfsError('unsupported', `cannot open ${name}: no such file, and ${kind} is no place imgfs knows`, {
+    hint: 'name a file or a block device',
+  });
+}
+
 function noDirectIo(name: string): ImgfsError {
   return new ImgfsError('unsupported', `${name} cannot be used past the host's page cache (O_DIRECT)`, {
     hint: 'its file system has no direct I/O: leave out --cache none and directsync',
@@ -171,6 +179,15 @@ function identify(status: fs.BigIntStats, name: string): string {
 interface Described extends Pick<HostFile, 'fd' | 'name' | 'path' | 'identity'> {
   readonly namedIn: string;
   readonly access: FileAccess;
+}
+
+/** Whether a name is one of the file with that path. */
+function leadsTo(name: string, path: string): boolean {
+  try {
+    return fs.realpathSync(name) === path;
+  } catch {
+    return false;
+  }
 }
 
 function describe({ fd, name, path, identity, namedIn, access }: Described): HostFile {

@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
 import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
 import { type Libc, libc, OPEN, RESOLVE } from '../lib/libc.js';
+import { PROTOCOL } from './combined-name.js';
 import { type FileAccess, type HostFile, READ_ONLY } from './files.js';
 import type { Reference } from './format.js';
 
@@ -15,9 +16,6 @@ export interface GatePolicy {
   /** Directories (with all beneath them) and block devices the user allows beside the naming file's directory. */
   readonly allowed: readonly string[];
 }
-
-/** `json:` and anything with a protocol: QEMU takes every colon before the first slash for one. We follow none. */
-const PROTOCOL = /^[^/]*:/;
 
 /** Whether a name that an image stores can be followed: a path, nothing that QEMU would take for a protocol. */
 export function isPlainName(name: string): boolean {

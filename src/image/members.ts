@@ -6,6 +6,7 @@ import type { OpenFile } from '../storage/file.js';
 import { GunzippedStorage } from '../storage/gunzipped.js';
 import { JoinedStorage, type Piece } from '../storage/joined.js';
 import type { Storage } from '../storage/storage.js';
+import { combinedName } from './combined-name.js';
 import type { ContainedFile, Part } from './container.js';
 import type { HostFile, HostFiles } from './files.js';
 import { type GatePolicy, openReference } from './gate.js';
@@ -68,7 +69,10 @@ export function placeMember(
 
 /** A file beside the container. */
 export function memberFile(name: string, container: HostFile, files: HostFiles, policy: GatePolicy): HostFile {
-  const file = files.openedByGate(openReference({ role: 'member', name }, container, policy));
+  const file = files.openedByGate(
+    openReference({ role: 'member', name }, container, policy),
+    combinedName(container.name, name),
+  );
   if (file.identity !== container.identity) return file;
   files.storage(file).close();
   throw new ImgfsError('refused', `${container.name} is named as a part of itself`);

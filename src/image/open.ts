@@ -7,6 +7,7 @@ import { ImgfsError } from '../lib/errors.js';
 import { fileStorage } from '../storage/direct.js';
 import type { OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
+import { combinedName } from './combined-name.js';
 import { isOwnExtent, liesBeside } from './extent-files.js';
 import { type FileAccess, type HostFile, HostFiles, READ_ONLY } from './files.js';
 import type { ContainerFormat, Format, ImageFormat, OpenContext, Reference } from './format.js';
@@ -434,7 +435,7 @@ class Follower {
       identity === undefined
         ? openReference(reference, from, gate, access)
         : findReference(reference, identity, from, gate, access);
-    return this.files.openedByGate(fd, access);
+    return this.files.openedByGate(fd, combinedName(from.name, reference.name), access);
   }
 }
 

@@ -62,14 +62,13 @@ describe('imgfs map', function () {
     for (const range of all) expect(map(...range, image), range.join(' ')).to.deep.equal(qemuMap(...range, image));
   });
 
-  it('nothing of an empty range: a list without entries, where qemu-img has one of length 0', () => {
+  it('one extent of no length of an empty range', () => {
     const image = recipe('qcow2').make(at);
     for (const range of [
       ['-s', '1G'],
       ['-l', '0'],
     ]) {
-      expect(imgfs(['map', '--json', ...range, image])).to.include({ code: 0, stdout: '[]\n' });
-      expect(qemuMap(...range, image).map(({ length }) => length)).to.deep.equal([0]);
+      expect(map(...range, image), range.join(' ')).to.deep.equal(qemuMap(...range, image));
     }
   });
 

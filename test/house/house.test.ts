@@ -3,6 +3,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { supportTable } from '../../src/cli/support-table.js';
 import { formats } from '../../src/formats/index.js';
+import { differenceList } from '../differential/difference-list.js';
 
 const ROOT = path.resolve(import.meta.dirname, '../../..');
 
@@ -68,5 +69,9 @@ describe('rules of the house', () => {
 describe('the README', () => {
   it('has the support table that the formats give', () => {
     expect(text('README.md')).to.include(supportTable(formats));
+  });
+
+  it('lists the differences to qemu-img that the differential suite knows', () => {
+    expect(text('README.md')).to.include(`-->\n\n${differenceList()}\n<!-- end of differences -->`);
   });
 });

@@ -26,24 +26,17 @@ export function infoOf(storage: Storage, now: () => Header, limits: Limits): Ima
     },
     get specific() {
       const header = now();
-      return { type: 'qcow2', data: { ...baseData(storage, header), ...version3Data(storage, header, limits) } };
+      return { type: 'qcow2', data: dataOf(storage, header, limits) };
     },
   };
 }
 
-type Data = { readonly [key: string]: Json };
-
-function baseData(storage: Storage, header: Header): Data {
-  return {
-    compat: header.version === 2 ? '0.10' : '1.1',
-    'compression-type': header.compression,
-    'refcount-bits': header.refcountBits,
-    ...(header.encryption === undefined ? {} : { encrypt: encryptionData(storage, header) }),
-  };
-}
-
-function version3Data(storage: Storage, header: Header, limits: Limits): Data {
-  if (header.version === 2) return {};
+/** In the order in which qemu-img prints them. */
+function dataOf(storage: Storage, header: Header, limits: Limits): { readonly [key: string]: Json } {
+  const encrypt = header.encryption === undefined ? {} : { encrypt: encryptionData(storage, header) };
+  const common = { compat: header.version === 2 ? '0.10' : '1.1', 'compression-type': header.compression };
+  const width = { 'refcount-bits': header.refcountBits };
+  if (header.version === 2) return { ...common, ...width, ...encrypt };
   const bitmaps = readBitmaps(storage, header, limits).map(({ name, granularity, inUse, auto }) => ({
     flags: [...(inUse ? ['in-use'] : []), ...(auto ? ['auto'] : [])],
     name,
@@ -51,11 +44,14 @@ function version3Data(storage: Storage, header: Header, limits: Limits): Data {
   }));
   const dataFile = header.extensions.dataFile;
   return {
+    ...common,
     'lazy-refcounts': header.lazyRefcounts,
-    corrupt: header.corrupt,
-    'extended-l2': header.extended,
     ...(bitmaps.length === 0 ? {} : { bitmaps }),
+    ...width,
     ...(dataFile === undefined ? {} : { 'data-file': dataFile }),
     ...(header.external ? { 'data-file-raw': header.dataFileRaw } : {}),
+    ...encrypt,
+    corrupt: header.corrupt,
+    'extended-l2': header.extended,
   };
 }

@@ -33,13 +33,16 @@ export class FlatExtent implements Extent {
   ) {}
 
   map(at: number, length: number): Mapping {
-    return { kind: 'data', length, storage: this.storage, offset: this.offset + at, ours: this.writable };
+    return this.mapped(at, length);
   }
 
   mapInDetail(at: number, length: number): Mapping {
-    const offset = this.offset + at;
-    const run = this.storage.extent(offset);
-    return { kind: run.data ? 'data' : 'zero', length: Math.min(run.length, length), storage: this.storage, offset };
+    const run = this.storage.extent(this.offset + at);
+    return { ...this.mapped(at, Math.min(run.length, length)), zero: !run.data };
+  }
+
+  private mapped(at: number, length: number): Mapping & { readonly kind: 'data' } {
+    return { kind: 'data', length, storage: this.storage, offset: this.offset + at, ours: this.writable };
   }
 }
 
