@@ -10,6 +10,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import { bonnie } from './bonnie.js';
 import { alternate, type Contest, type Group } from './contest.js';
+import { encrypted } from './encrypted.js';
 import { otherFormats } from './formats.js';
 import { installation } from './installation.js';
 import { reads } from './reads.js';
@@ -25,6 +26,7 @@ const GROUPS: Readonly<Record<string, (memory: string) => Promise<readonly Group
   writes: async (memory) => [await writes(memory)],
   tables: async (memory) => [await installation(onDisk(), memory), await bonnie(memory)],
   formats: async (memory) => [await otherFormats(memory)],
+  encrypted: async (memory) => [await encrypted(memory)],
 };
 
 /** What must be there before anything can be compared, as the line that tells what to do; undefined when all is. */

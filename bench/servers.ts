@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { CACHES, type CacheMode } from '../src/mount/options.js';
 import { afterwards, run } from './workplace.js';
 
-const IMGFS = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+/** The program, for node. */
+export const IMGFS = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 const PATIENCE_MS = 5000;
 const POLL_MS = 5;
 
@@ -19,6 +20,8 @@ export interface Exhibit {
   readonly raw: string;
   readonly size: number;
   readonly access: 'read' | CacheMode;
+  /** The file of the passphrase, where it is encrypted with LUKS. */
+  readonly secret?: string;
 }
 
 export interface Server {
@@ -49,8 +52,9 @@ export interface Serving {
 function imgfsWith(name: string, options: string): Server {
   return {
     name,
-    command: ({ path: image, format, access }, at) => {
-      const how = access === 'read' ? '-r' : `--cache ${access}`;
+    command: ({ path: image, format, access, secret }, at) => {
+      const key = secret === undefined ? '' : ` --password-file ${secret}`;
+      const how = `${access === 'read' ? '-r' : `--cache ${access}`}${key}`;
       return `${process.execPath} ${IMGFS} mount ${how} --format ${format} ${options} ${image} ${at}`;
     },
     view: (_exhibit, at) => path.join(at, 'disk.raw'),
@@ -68,7 +72,7 @@ function qemu(name: string, direct: string, suits: Server['suits'] = () => true)
   return {
     name,
     suits,
-    command({ path: image, format, access }, at) {
+    command({ path: image, format, access, secret }, at) {
       const { direct: bypass, through, unsafe } = CACHES[access === 'read' ? 'writeback' : access];
       const readOnly = access === 'read' ? ',read-only=on' : '';
       const cache = `${bypass ? ',cache.direct=on' : ''}${unsafe ? ',cache.no-flush=on' : ''}${direct}`;
@@ -77,7 +81,8 @@ function qemu(name: string, direct: string, suits: Server['suits'] = () => true)
         'qemu-storage-daemon --daemonize',
         `--pidfile ${at}.pid`,
         `--blockdev driver=file,node-name=f,filename=${image}${readOnly}${cache}`,
-        `--blockdev driver=${format},node-name=q,file=f${readOnly}`,
+        ...(secret === undefined ? [] : qemuSecret(secret)),
+        `--blockdev driver=${format},node-name=q,file=f${readOnly}${secret === undefined ? '' : keyOf(format)}`,
         `--export type=fuse,id=e,node-name=q,mountpoint=${at},growable=off,${writing}`,
       ].join(' ');
     },
@@ -85,6 +90,15 @@ function qemu(name: string, direct: string, suits: Server['suits'] = () => true)
     prepare: (at) => fs.writeFileSync(at, ''),
     pid: (at) => Number(fs.readFileSync(`${at}.pid`, 'utf8')),
   };
+}
+
+/** QEMU's option for a passphrase in a file; its images name it by the id `s`. */
+export function qemuSecret(file: string): readonly string[] {
+  return ['--object', `secret,id=s,file=${file}`];
+}
+
+function keyOf(format: string): string {
+  return format === 'luks' ? ',key-secret=s' : ',encrypt.format=luks,encrypt.key-secret=s';
 }
 
 export const imgfs = imgfsWith('imgfs', '');

@@ -44,7 +44,11 @@ function plainOptions(mode: CacheMode): { readonly direct: boolean; readonly opt
   return { direct, options: through ? ['--sync=dsync'] : [] };
 }
 
-async function written(serving: Serving, options: readonly string[]): Promise<{ iops: number; megabytes: number }> {
+/** Writes by fio through what serves, or past it where nothing does. */
+export async function written(
+  serving: Serving,
+  options: readonly string[],
+): Promise<{ iops: number; megabytes: number }> {
   const { view, exhibit, pid } = serving;
   const mode = exhibit.access === 'read' ? 'writeback' : exhibit.access;
   const plain = pid === undefined ? plainOptions(mode) : { direct: true, options: [] };
