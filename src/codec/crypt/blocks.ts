@@ -34,35 +34,28 @@ export function xor(into: Int32Array, a: Int32Array, b: Int32Array, count: numbe
   for (let i = 0; i < count; i++) into[i] = a[i]! ^ b[i]!;
 }
 
+/** Makes the encrypted numbers of sectors, a block each as the cipher yields them, what `maskWithTweaks` begins with. */
+export function asTweaks(numbers: Int32Array): Int32Array {
+  if (!HOST_IS_LITTLE_ENDIAN) Buffer.from(numbers.buffer, numbers.byteOffset, numbers.byteLength).swap32();
+  return numbers;
+}
+
 /**
- * `into = from ^ tweaks` for `sectors` sectors, and leaves the tweaks themselves in `tweaks`: from the encrypted number
- * of each sector (`first`, a block a sector), one block for every block of the sector, each the one before multiplied by
- * x in GF(2^128) (IEEE 1619, 5.2). In one pass, as memory is what this waits for.
+ * `into = from ^ tweaks` for `sectors` sectors (the arrays may be the same): from the first tweak of each sector, one
+ * block for every block of it, each the one before multiplied by x in GF(2^128) (IEEE 1619, 5.2). Multiplying again
+ * for the second mask is faster than reading stored tweaks: memory is what this waits for.
  */
-export function maskWithTweaks(
-  into: Int32Array,
-  from: Int32Array,
-  tweaks: Int32Array,
-  first: Int32Array,
-  sectors: number,
-): void {
-  if (!HOST_IS_LITTLE_ENDIAN) swap(first, sectors * BLOCK_WORDS);
-  for (let sector = 0; sector < sectors; sector++) {
+export function maskWithTweaks(into: Int32Array, from: Int32Array, first: Int32Array, sectors: number): void {
+  for (let sector = 0, i = 0; sector < sectors; sector++) {
     let a = first[sector * BLOCK_WORDS]!;
     let b = first[sector * BLOCK_WORDS + 1]!;
     let c = first[sector * BLOCK_WORDS + 2]!;
     let d = first[sector * BLOCK_WORDS + 3]!;
-    const end = (sector + 1) * SECTOR_WORDS;
-    for (let i = sector * SECTOR_WORDS; i < end; i += BLOCK_WORDS) {
-      const [w, x, y, z] = HOST_IS_LITTLE_ENDIAN ? [a, b, c, d] : [swapped(a), swapped(b), swapped(c), swapped(d)];
-      tweaks[i] = w;
-      tweaks[i + 1] = x;
-      tweaks[i + 2] = y;
-      tweaks[i + 3] = z;
-      into[i] = from[i]! ^ w;
-      into[i + 1] = from[i + 1]! ^ x;
-      into[i + 2] = from[i + 2]! ^ y;
-      into[i + 3] = from[i + 3]! ^ z;
+    for (const end = i + SECTOR_WORDS; i < end; i += BLOCK_WORDS) {
+      into[i] = from[i]! ^ (HOST_IS_LITTLE_ENDIAN ? a : swapped(a));
+      into[i + 1] = from[i + 1]! ^ (HOST_IS_LITTLE_ENDIAN ? b : swapped(b));
+      into[i + 2] = from[i + 2]! ^ (HOST_IS_LITTLE_ENDIAN ? c : swapped(c));
+      into[i + 3] = from[i + 3]! ^ (HOST_IS_LITTLE_ENDIAN ? d : swapped(d));
       const carry = (d >> 31) & FEEDBACK;
       d = (d << 1) | (c >>> 31);
       c = (c << 1) | (b >>> 31);
@@ -88,8 +81,4 @@ export function unchain(bytes: Int32Array, opened: Int32Array, ivs: Int32Array, 
 
 function swapped(word: number): number {
   return (word << 24) | ((word << 8) & 0xff0000) | ((word >>> 8) & 0xff00) | (word >>> 24);
-}
-
-function swap(words: Int32Array, count: number): void {
-  Buffer.from(words.buffer, words.byteOffset, count * 4).swap32();
 }

@@ -1,6 +1,6 @@
 import { asBuffer } from '../../lib/bits.js';
 import { AES_KEY_BYTES, AesBlocks, AesChain } from './aes.js';
-import { BLOCK, maskWithTweaks, ownWords, SECTOR, unchain, wordsOf, xor } from './blocks.js';
+import { asTweaks, BLOCK, maskWithTweaks, ownWords, SECTOR, unchain, wordsOf, xor } from './blocks.js';
 import { InitialVectors, type IvGenerator } from './initial-vectors.js';
 
 /** Encrypts sectors of 512 bytes under their numbers. Not to be used after `close`, which clears the key. */
@@ -20,7 +20,7 @@ export interface CipherSpec {
 }
 
 /** Bytes that go through the cipher at once: all that is touched for them stays in the processor's cache. */
-const STRIDE = 128 * 1024;
+const STRIDE = 64 * 1024;
 
 /** The keys AES takes in that mode, in bytes: XTS has two of them, one behind the other. */
 export function keyBytesOf(mode: CipherSpec['mode']): readonly number[] {
@@ -72,7 +72,6 @@ class Xts implements Mode {
   private readonly blocks: AesBlocks;
   private readonly tweaker: AesBlocks;
   private readonly ivs: InitialVectors;
-  private tweaks = new Int32Array(0);
 
   constructor({ generator, generatorHash }: CipherSpec, key: Uint8Array) {
     const half = key.length / 2;
@@ -82,13 +81,17 @@ class Xts implements Mode {
   }
 
   encrypt(from: Int32Array, into: Int32Array, sector: number): void {
-    const tweaks = this.mask(into, from, sector);
-    xor(into, ownWords(this.blocks.encrypt(bytesOf(into))), tweaks, from.length);
+    const sectors = sectorsIn(into);
+    const tweaks = this.tweaks(sector, sectors);
+    maskWithTweaks(into, from, tweaks, sectors);
+    maskWithTweaks(into, ownWords(this.blocks.encrypt(bytesOf(into))), tweaks, sectors);
   }
 
   decrypt(words: Int32Array, sector: number): void {
-    const tweaks = this.mask(words, words, sector);
-    xor(words, ownWords(this.blocks.decrypt(bytesOf(words))), tweaks, words.length);
+    const sectors = sectorsIn(words);
+    const tweaks = this.tweaks(sector, sectors);
+    maskWithTweaks(words, words, tweaks, sectors);
+    maskWithTweaks(words, ownWords(this.blocks.decrypt(bytesOf(words))), tweaks, sectors);
   }
 
   close(): void {
@@ -97,12 +100,9 @@ class Xts implements Mode {
     this.ivs.close();
   }
 
-  private mask(into: Int32Array, from: Int32Array, sector: number): Int32Array {
-    if (this.tweaks.length < from.length) this.tweaks = new Int32Array(from.length);
-    const sectors = (from.length * 4) / SECTOR;
-    const first = ownWords(this.tweaker.encrypt(bytesOf(this.ivs.of(sector, sectors))));
-    maskWithTweaks(into, from, this.tweaks, first, sectors);
-    return this.tweaks;
+  /** The first of each sector. */
+  private tweaks(sector: number, sectors: number): Int32Array {
+    return asTweaks(ownWords(this.tweaker.encrypt(bytesOf(this.ivs.of(sector, sectors)))));
   }
 }
 
@@ -123,7 +123,7 @@ class Cbc implements Mode {
   /** A sector at a time, as each block waits for the one before; what the chain carries over is taken out again. */
   encrypt(from: Int32Array, into: Int32Array, sector: number): void {
     const words = SECTOR / 4;
-    const sectors = from.length / words;
+    const sectors = sectorsIn(from);
     const ivs = this.ivs.of(sector, sectors);
     into.set(from);
     for (let n = 0; n < sectors; n++) {
@@ -136,7 +136,7 @@ class Cbc implements Mode {
   }
 
   decrypt(words: Int32Array, sector: number): void {
-    const sectors = (words.length * 4) / SECTOR;
+    const sectors = sectorsIn(words);
     unchain(words, ownWords(this.blocks.decrypt(bytesOf(words))), this.ivs.of(sector, sectors), sectors);
   }
 
@@ -145,6 +145,10 @@ class Cbc implements Mode {
     this.chain.close();
     this.ivs.close();
   }
+}
+
+function sectorsIn({ byteLength }: Int32Array): number {
+  return byteLength / SECTOR;
 }
 
 function bytesOf(words: Int32Array): Uint8Array {
