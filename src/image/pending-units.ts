@@ -6,8 +6,8 @@ import { UNIT_CELL, type UnitRun, type UnitTables } from './units.js';
 /** Runs that may wait; together with the call once a second this bounds what a killed process can lose. */
 export const PENDING_MAX = 256;
 
-/** Numbers per record: guest offset, length, number of the storage, host offset. */
-const FIELDS = 4;
+/** Numbers per record: guest offset, length, number of the storage, host offset, bytes of a packed unit or 0. */
+const FIELDS = 5;
 
 /**
  * Units whose data was written but may not be durable yet. An entry that reached the medium before its data would show
@@ -29,11 +29,11 @@ export class PendingUnits {
   }
 
   /** A run that continues the last one, in the guest and on the host, becomes part of it. */
-  add({ start, length, storage, offset }: UnitRun): void {
+  add({ start, length, storage, offset, packed = 0 }: UnitRun): void {
     const { cells, count } = this;
     const file = this.storages.indexOf(storage);
     const last = UNIT_CELL.pending + (count - 1) * FIELDS;
-    if (count > 0 && cells[last + 2] === file) {
+    if (count > 0 && cells[last + 2] === file && packed === 0 && cells[last + 4] === 0) {
       const had = cells[last + 1]!;
       if (cells[last]! + had === start && cells[last + 3]! + had === offset) {
         cells[last + 1] = had + length;
@@ -41,21 +41,20 @@ export class PendingUnits {
       }
     }
     if (this.full) throw new Error('too many pending units');
-    cells.set([start, length, file, offset], last + FIELDS);
+    cells.set([start, length, file, offset, packed], last + FIELDS);
     cells[UNIT_CELL.pendingCount] = count + 1;
   }
 
-  /** The run that holds guest offset `at`. */
+  /** The latest run that holds guest offset `at`: a packed unit may have got another place since. */
   holding(at: number): UnitRun | undefined {
     const { cells } = this;
-    const end = UNIT_CELL.pending + this.count * FIELDS;
-    for (let n = UNIT_CELL.pending; n < end; n += FIELDS) {
+    for (let n = UNIT_CELL.pending + (this.count - 1) * FIELDS; n >= UNIT_CELL.pending; n -= FIELDS) {
       if (cells[n]! <= at && at < cells[n]! + cells[n + 1]!) return this.run(n);
     }
     return undefined;
   }
 
-  /** Guest bytes from `at`, which none holds, to the next run; at most `length`. */
+  /** Guest bytes from `at` to where the next run begins; at most `length`. */
   gap(at: number, length: number): number {
     const { cells } = this;
     const end = UNIT_CELL.pending + this.count * FIELDS;
@@ -77,10 +76,10 @@ export class PendingUnits {
   }
 
   private run(n: number): UnitRun {
-    const [start, length, file, offset] = this.cells.subarray(n, n + FIELDS);
+    const [start, length, file, offset, packed] = this.cells.subarray(n, n + FIELDS);
     const storage = this.storages[file!];
     if (storage === undefined) throw new Error('a pending unit in no storage');
-    return { start: start!, length: length!, storage, offset: offset! };
+    return { start: start!, length: length!, storage, offset: offset!, packed: packed || undefined };
   }
 }
 
@@ -128,9 +127,13 @@ export class CoveredLayer implements Layer {
     const run = this.pending.holding(at);
     if (run === undefined) return undefined;
     const within = at - run.start;
+    const rest = this.pending.gap(at, Math.min(length, run.length - within));
+    if (run.packed !== undefined && this.tables.packed !== undefined) {
+      return { kind: 'packed', length: rest, unit: this.tables.packed.unit(run, within) };
+    }
     return {
       kind: 'data',
-      length: Math.min(length, run.length - within),
+      length: rest,
       storage: this.tables.content?.(run) ?? run.storage,
       offset: run.offset + within,
       ours: true,

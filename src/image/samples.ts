@@ -83,6 +83,8 @@ export interface WritableSample {
   readonly units?: number;
   readonly modelUnits?: number;
   readonly snapshots?: true;
+  /** Units can be stored packed. */
+  readonly packs?: true;
   /** Whether the disk can become larger and smaller, or only larger. */
   readonly resize?: 'both' | 'grow';
   readonly qemu: QemuJudge;

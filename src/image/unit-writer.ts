@@ -1,7 +1,7 @@
 import { corrupt } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
 import type { Health } from './health.js';
-import type { Image } from './image.js';
+import type { Image, Packing } from './image.js';
 import type { Layer, MappedImageParts } from './mapping.js';
 import { CoveredLayer, PendingUnits } from './pending-units.js';
 import type { Sharing } from './sharing.js';
@@ -84,6 +84,31 @@ class UnitWriter implements LayerWriter {
     }
   }
 
+  get packing(): Packing | undefined {
+    const { packed, unit } = this.tables;
+    return packed && { unit, method: packed.method, always: false };
+  }
+
+  /** A stream that is not durable is worth nothing: its entry always waits for a barrier. */
+  writePacked(bytes: Uint8Array, at: number): void {
+    const { tables, pending } = this;
+    const { packed, unit } = tables;
+    if (packed === undefined || bytes.length === 0 || bytes.length >= unit) {
+      throw new RangeError(`${bytes.length} bytes are no unit of ${unit}, packed`);
+    }
+    if (pending.full) this.publish();
+    const space = packed.take(at, bytes.length);
+    const { storage, offset } = space;
+    try {
+      this.guard(storage, offset, bytes.length);
+      storage.write(bytes, offset);
+    } catch (error) {
+      packed.giveBack(space);
+      throw error;
+    }
+    pending.add({ start: at, length: unit, storage, offset, packed: bytes.length });
+  }
+
   zero(at: number, length: number, { unmap }: { readonly unmap: boolean }): number {
     if (this.tables.unitAt(at).start !== at) return 0;
     const mapping = this.layer.map(at, length);
@@ -97,6 +122,8 @@ class UnitWriter implements LayerWriter {
       mapping.storage.discard(mapping.offset, whole);
       return Math.min(whole, length);
     }
+    // An entry that waits must not come back over what is entered now.
+    if (mapping.kind === 'packed') this.publish();
     const covered = mapping.kind === 'packed' ? whole : Math.min(whole, this.covered(at));
     if (covered === 0) return Math.min(whole, length);
     return Math.min(this.tables.enterZeros?.(at, covered) ?? 0, length);

@@ -3,11 +3,13 @@
  * reads as what lies below, or has one place on the host, where it stays: what their drivers provide so that
  * `UnitWriter` can write them. One table entry leads to each unit, perhaps in two copies, perhaps a single bit.
  */
+import type { PackMethod } from '../codec/pack.js';
 import type { Storage } from '../storage/storage.js';
 import type { NamedFile } from './image.js';
+import type { PackedUnit } from './mapping.js';
 import { CELLS, type Sharing } from './sharing.js';
 
-/** Whole units that follow each other in the guest and on the host. */
+/** Whole units that follow each other in the guest and on the host, or one unit that is stored packed. */
 export interface UnitRun {
   /** Guest offset of the first unit. */
   readonly start: number;
@@ -16,13 +18,25 @@ export interface UnitRun {
   readonly storage: Storage;
   /** Where the first unit's bytes begin. */
   readonly offset: number;
+  /** Bytes of the one unit that is packed; undefined where they are as they are. */
+  readonly packed?: number | undefined;
+}
+
+/** How a format stores single units packed, in space of any length. */
+export interface PackedUnits {
+  readonly method: PackMethod;
+  /** As `UnitTables.take`: `bytes` bytes for the unit at `start`. What was there before, if anything was, is given up. */
+  take(start: number, bytes: number): Space;
+  giveBack(space: Space): void;
+  /** A unit that lies in the run, as readers have it; `skip` is where in it they begin. */
+  unit(run: UnitRun, skip: number): PackedUnit;
 }
 
 /** Host space that no unit has. */
 export interface Space {
   readonly storage: Storage;
   readonly offset: number;
-  /** Whole units. */
+  /** Whole units, unless it is for a packed one. */
   readonly length: number;
   /**
    * Reads as zeros where nothing is written, also after a crash: the entry may then become durable before the data.
@@ -65,6 +79,8 @@ export interface UnitTables {
    * them will be entered again. A table that could not be written whole is put back (`rewrite`).
    */
   enter(runs: readonly UnitRun[]): void;
+  /** Left out where the format, or this image, has no packed units. */
+  readonly packed?: PackedUnits | undefined;
   /**
    * Makes absent units at the start of the range (whole units) read as zeros by their entries, though something else
    * lies below, and returns how many bytes were done. Left out where the format has no such entry.
@@ -89,7 +105,7 @@ export interface UnitTables {
 }
 
 /** Where the numbers shared by threads lie: the writer's own, then the driver's. */
-export const UNIT_CELL = { started: 0, pendingCount: 1, pending: 16, driver: 1040 } as const;
+export const UNIT_CELL = { started: 0, pendingCount: 1, pending: 16, driver: 1296 } as const;
 
 /** The numbers all threads share; a thread alone has them to itself. */
 export function unitCells(sharing: Sharing | undefined): Float64Array {

@@ -25,7 +25,33 @@ function workloadsOf(format: string, sample: WritableSample): readonly Workload[
     ...(oneIn === undefined ? {} : { oneIn }),
   });
   const sizes = resize === undefined ? [] : [named('sizes', resizing(unit, units, resize))];
-  return [named('everything', everything(unit, units)), named('growing', growing(unit, units)), ...sizes];
+  const packed = sample.packs === true ? [named('packing', packing(unit, units))] : [];
+  return [named('everything', everything(unit, units)), named('growing', growing(unit, units)), ...sizes, ...packed];
+}
+
+/** Units stored packed, over everything there is and over each other, between others that are not. */
+function packing(unit: number, units: number): readonly Operation[] {
+  const { w, c, d } = alphabet(unit);
+  const half = units / 2;
+  return [
+    c(half, 3),
+    { do: 'flush' },
+    c(0, 5),
+    w(half + 0.5, 0.25),
+    c(half + 1, 1),
+    { do: 'publish' },
+    c(half + 3, 2),
+    w(half + 2, 2),
+    c(half + 3, 1),
+    d(half + 4, 1),
+    { do: 'flush' },
+    c(2, 1),
+    c(2, 1),
+    w(2.5, 0.5),
+    { do: 'reopen' },
+    c(units - 3, 3),
+    w(1, 2),
+  ];
 }
 
 /** Sequential writes of many units and of parts of one, as an installation makes them. */

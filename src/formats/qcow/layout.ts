@@ -146,6 +146,15 @@ export function encodeEntries(offset: number, count: number, clusterSize: number
   return entries;
 }
 
+/** The entry of a compressed cluster. */
+export function encodePackedEntry(place: PackedPlace, clusterBits: number): Buffer {
+  const entry = Buffer.alloc(ENTRY_BYTES);
+  const [high, low] = encodePacked(place, clusterBits);
+  entry.writeUInt32BE(high, 0);
+  entry.writeUInt32BE(low, 4);
+  return entry;
+}
+
 /** Where the stream of a compressed cluster lies: to the byte, in both. */
 export interface PackedPlace {
   readonly offset: number;

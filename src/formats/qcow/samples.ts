@@ -164,5 +164,15 @@ function sample(name: string, options: Omit<SampleOptions, 'size'>, more: More =
       ? [image]
       : [image, { name: options.backing, role: 'base', format: 'raw', bytes: below }];
   };
-  return { name, unit, files, resize: 'grow', qemu: 'reads', loses: 'what compressed clusters leave behind', ...more };
+  const packs = options.encrypted === true ? {} : { packs: true as const };
+  return {
+    name,
+    unit,
+    files,
+    resize: 'grow',
+    ...packs,
+    qemu: 'reads',
+    loses: 'what compressed clusters leave behind',
+    ...more,
+  };
 }

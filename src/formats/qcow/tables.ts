@@ -1,12 +1,22 @@
 import { FILE_END_CELLS, FileEnd } from '../../image/file-end.js';
 import type { NamedFile } from '../../image/image.js';
 import { rewrite } from '../../image/rewrite.js';
-import { driverCells, type Space, type UnitRun, type UnitTables } from '../../image/units.js';
+import { driverCells, type PackedUnits, type Space, type UnitRun, type UnitTables } from '../../image/units.js';
 import { roundDown, roundUp } from '../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../lib/errors.js';
 import { readTable, type Storage } from '../../storage/storage.js';
 import { geometryOf } from './header.js';
-import { BOUNDS, ENTRY_BYTES, encodeEntries, encodeHeader, HEADER_BYTES, type HeaderFields, SECTOR } from './layout.js';
+import {
+  BOUNDS,
+  ENTRY_BYTES,
+  encodeEntries,
+  encodeHeader,
+  encodePackedEntry,
+  HEADER_BYTES,
+  type HeaderFields,
+  SECTOR,
+} from './layout.js';
+import { PACKED_CELLS, PackedClusters } from './packed-clusters.js';
 import { PLACES_CELLS, TablePlaces } from './table-places.js';
 import type { Volume } from './volume.js';
 
@@ -24,6 +34,7 @@ export class QcowTables implements UnitTables {
   readonly storages: readonly Storage[];
   private readonly end: FileEnd;
   private readonly places: TablePlaces;
+  private readonly packedClusters: PackedClusters;
 
   constructor(
     private readonly volume: Volume,
@@ -36,6 +47,13 @@ export class QcowTables implements UnitTables {
     const own = driverCells(cells);
     this.end = new FileEnd(storage, health, own.subarray(0, FILE_END_CELLS), this.unit);
     this.places = new TablePlaces(volume, own.subarray(FILE_END_CELLS, FILE_END_CELLS + PLACES_CELLS));
+    const behind = own.subarray(FILE_END_CELLS + PLACES_CELLS, FILE_END_CELLS + PLACES_CELLS + PACKED_CELLS);
+    this.packedClusters = new PackedClusters(volume, this.end, behind, (start) => this.tableFor(start));
+  }
+
+  /** Nothing encrypted is compressed. */
+  get packed(): PackedUnits | undefined {
+    return this.volume.header.encryption === undefined ? this.packedClusters : undefined;
   }
 
   unitAt(at: number): { readonly start: number; readonly length: number } {
@@ -51,8 +69,7 @@ export class QcowTables implements UnitTables {
   /** Within one L2 table, which is there on return. */
   take(start: number, length: number): Space {
     const { tableSpan } = this.volume.header;
-    const index = Math.floor(start / tableSpan);
-    if (this.volume.l2Offset(index) === 0) this.addTable(index);
+    const index = this.tableFor(start);
     const own = Math.min(length, (index + 1) * tableSpan - start);
     return { storage: this.volume.storage, length: own, ...this.end.take(own) };
   }
@@ -68,13 +85,17 @@ export class QcowTables implements UnitTables {
   enter(runs: readonly UnitRun[]): void {
     const { cache, header } = this.volume;
     const { tableSpan, l2Entries } = header;
-    for (const { start, length, offset } of runs) {
+    for (const { start, length, offset, packed } of runs) {
       for (let done = 0; done < length; ) {
         const index = Math.floor((start + done) / tableSpan);
         const first = (start + done - index * tableSpan) / this.unit;
         const count = Math.min((length - done) / this.unit, l2Entries - first);
         const table = this.volume.l2At(this.volume.l2Offset(index));
-        cache.write(table, first * ENTRY_BYTES, encodeEntries(offset + done, count, this.unit));
+        const entries =
+          packed === undefined
+            ? encodeEntries(offset + done, count, this.unit)
+            : encodePackedEntry({ offset, length: packed }, header.clusterBits);
+        cache.write(table, first * ENTRY_BYTES, entries);
         done += count * this.unit;
       }
     }
@@ -114,6 +135,7 @@ export class QcowTables implements UnitTables {
     const used = new Set([...volume.tables()].map(({ index }) => roundDown(index * ENTRY_BYTES, CLEARED_BYTES)));
     for (const at of used) cache.write(l1, at, new Uint8Array(Math.min(CLEARED_BYTES, l1.bytes - at)));
     barrier();
+    this.packedClusters.close();
     this.end.settle();
     const { backing } = volume.header;
     const end = Math.max(HEADER_BYTES, l1.at + roundUp(l1.bytes, SECTOR), (backing?.at ?? 0) + (backing?.bytes ?? 0));
@@ -145,7 +167,15 @@ export class QcowTables implements UnitTables {
   }
 
   settle(): void {
+    this.packedClusters.close();
     this.end.settle();
+  }
+
+  /** The number of the L2 table for a guest offset, which is there on return. */
+  private tableFor(start: number): number {
+    const index = Math.floor(start / this.volume.header.tableSpan);
+    if (this.volume.l2Offset(index) === 0) this.addTable(index);
+    return index;
   }
 
   /**

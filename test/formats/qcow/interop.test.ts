@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { qcow } from '../../../src/formats/qcow/index.js';
+import { writePacked } from '../../crash/operations.js';
 import { expectAsQemu, infoOf, qemuInfo } from '../../support/as-qemu.js';
 import { makeImage } from '../../support/creation.js';
 import { EncryptedQemu, openEncrypted, passwordFile } from '../../support/encrypted.js';
@@ -250,6 +251,8 @@ describe('qcow as libqcow reads it', function () {
     const image = openToWrite(path);
     const disk = readAll(image);
     scribble([image], disk, 60, random);
+    disk.fill('packed by us', MIB + 700, 2 * MIB);
+    writePacked(image, disk.subarray(MIB, 2 * MIB), MIB);
     image.close();
     expect(readByLibqcow(path).equals(disk)).to.equal(true);
   });
