@@ -8,6 +8,7 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
+import { appliances } from './appliances.js';
 import { bonnie } from './bonnie.js';
 import { alternate, type Contest, type Group } from './contest.js';
 import { encrypted } from './encrypted.js';
@@ -27,6 +28,7 @@ const GROUPS: Readonly<Record<string, (memory: string) => Promise<readonly Group
   tables: async (memory) => [await installation(onDisk(), memory), await bonnie(memory)],
   formats: async (memory) => [await otherFormats(memory)],
   encrypted: async (memory) => [await encrypted(memory)],
+  appliances: async (memory) => [await appliances(memory)],
 };
 
 /** What must be there before anything can be compared, as the line that tells what to do; undefined when all is. */

@@ -1,8 +1,10 @@
+import fs from 'node:fs';
+import path from 'node:path';
 import { expect } from 'chai';
-import { type MadeAppliance, makeAppliance } from '../formats/ova/appliances.js';
-import { place } from '../support/place.js';
-import { imgfs } from '../support/program.js';
-import { needsTool, qemuImg } from '../support/qemu.js';
+import { type MadeAppliance, makeAppliance, sumsAgree } from '../formats/ova/appliances.js';
+import { eventually, place } from '../support/place.js';
+import { imgfs, must } from '../support/program.js';
+import { needsTool, qemuImg, qemuIo } from '../support/qemu.js';
 
 const MIB = 1024 * 1024;
 
@@ -38,5 +40,92 @@ describe('imgfs convert, from appliances', () => {
     expect(imgfs('map', '--disk', '0', app.ova).stderr).to.include('is no number of a disk');
     expect(imgfs('map', '--disk', '1', app.disks[0]!).stderr).to.include('is a disk, not several to choose from');
     expect(imgfs('convert', app.ova, app.ova).stderr).to.include('cannot be converted into itself');
+  });
+});
+
+describe('imgfs convert, to an appliance', () => {
+  needsTool('qemu-img', 'qemu-io', 'tar', 'sha1sum');
+  const here = place();
+  let source = '';
+
+  before(() => {
+    source = here.path('source.qcow2');
+    qemuImg('create', '-q', '-f', 'qcow2', source, '9M');
+    qemuIo(source, ['write -P 7 1M 2M', 'write -P 9 8M 1000']);
+  });
+
+  it('makes one that tar, sha256sum and qemu-img agree with, and imgfs can do all with', () => {
+    const target = here.path('my machine.ova');
+    const options = 'name=R & D <1>,cpus=2,memory=2G,network=VM "Network",adapter=VmxNet3,controller=pvscsi';
+    expect(imgfs('convert', '-o', options, source, target)).to.include({ code: 0, stderr: '' });
+    const out = here.path('out');
+    fs.mkdirSync(out);
+    must('tar', '-C', out, '-xf', target);
+    expect(fs.readdirSync(out).sort()).to.deep.equal(['my_machine-disk1.vmdk', 'my_machine.mf', 'my_machine.ovf']);
+    expect(sumsAgree(out, 'my_machine.mf')).to.equal(true);
+    qemuImg('compare', '-f', 'vmdk', '-F', 'qcow2', path.join(out, 'my_machine-disk1.vmdk'), source);
+    const info = JSON.parse(
+      qemuImg('info', '-f', 'vmdk', '--output=json', path.join(out, 'my_machine-disk1.vmdk')),
+    ) as {
+      'format-specific': { data: { 'create-type': string } };
+    };
+    expect(info['format-specific'].data['create-type']).to.equal('streamOptimized');
+    const text = fs.readFileSync(path.join(out, 'my_machine.ovf'), 'utf8');
+    expect(text).to.include('<Name>R &#38; D &#60;1&#62;</Name>');
+    expect(text).to.include('<rasd:VirtualQuantity>2048</rasd:VirtualQuantity>');
+    expect(text).to.include('<rasd:Connection>VM &#34;Network&#34;</rasd:Connection>');
+    expect(imgfs('ova', 'verify', target).code).to.equal(0);
+    expect(imgfs('ova', 'retarget', '--system-type', 'vmx-13', target).code).to.equal(0);
+    expect(imgfs('compare', target, source).code).to.equal(0);
+    expect(fs.readdirSync(path.join(here.mount(target), 'my_machine-disk1'))).to.include('disk.raw');
+  });
+
+  it('has every kind of controller, no network unless it is named, and replaces what is there', () => {
+    const target = here.path('kinds.ova');
+    for (const [kind, type] of [
+      ['lsilogic', 6],
+      ['buslogic', 6],
+      ['lsilogicsas', 6],
+      ['ide', 5],
+      ['sata', 20],
+    ] as const) {
+      expect(imgfs('convert', '-O', 'ova', '-o', `controller=${kind},sha=sha1`, source, target).code).to.equal(0);
+      const text = must('tar', '-xOf', target, 'kinds.ovf');
+      expect(text).to.include(`<rasd:ResourceType>${type}</rasd:ResourceType>`);
+      expect(text).not.to.include('NetworkSection');
+    }
+    const said = imgfs('convert', '-o', 'controller=sata,system_type=vmx-07', source, target);
+    expect(said.stderr).to.match(/^imgfs: warning: vmx-07 has no SATA controller/);
+    for (const [options, why] of [
+      ['cpus=0', /0 processors are impossible/],
+      ['memory=1000', /whole MiB/],
+      ['controller=scsi', /it is lsilogic/],
+      ['system_type=vmx-7', /did you mean vmx-0?7/],
+      ['compat6=on', /ova images have no option "compat6"/],
+    ] as const) {
+      const { code, stderr } = imgfs('convert', '-o', options, source, target);
+      expect(code, options).to.equal(1);
+      expect(stderr).to.match(why);
+    }
+    expect(imgfs('convert', '-O', 'raw', source, here.path('raw.ova')).code).to.equal(0);
+    expect(fs.statSync(here.path('raw.ova')).size).to.equal(9 * MIB);
+    expect(imgfs('convert', '-O', 'ova', '-o', 'help').stdout).to.match(/^Options of ova/);
+  });
+
+  it('leaves the old one, and nothing else, where it is stopped', async () => {
+    const folder = here.path('stopped');
+    fs.mkdirSync(folder);
+    const target = path.join(folder, 'old.ova');
+    fs.writeFileSync(target, 'old');
+    fs.writeFileSync(here.path('much.raw'), Buffer.alloc(32 * MIB, 'much'));
+    const sources = Array.from({ length: 60 }, () => here.path('much.raw'));
+    const child = here.startImgfs('convert', '-f', 'raw', ...sources, target);
+    const read = (): number =>
+      Number(/^rchar: (\d+)$/m.exec(fs.readFileSync(`/proc/${child.pid}/io`, 'ascii'))?.[1] ?? 0);
+    await eventually('it reads', () => read() > 64 * MIB);
+    child.kill('SIGINT');
+    expect(await new Promise((resolve) => child.once('exit', (_, by) => resolve(by)))).to.equal('SIGINT');
+    expect(fs.readdirSync(folder)).to.deep.equal(['old.ova']);
+    expect(fs.readFileSync(target, 'utf8')).to.equal('old');
   });
 });
