@@ -38,6 +38,11 @@ export const verbs: readonly VerbEntry[] = [
     load: async () => (await import('./resize.js')).verb,
   },
   {
+    name: 'trim',
+    summary: 'give back the space of stored zeros',
+    load: async () => (await import('./trim.js')).verb,
+  },
+  {
     name: 'snapshot',
     summary: 'list, take, apply, delete and rename snapshots',
     load: async () => (await import('./snapshot.js')).verb,
