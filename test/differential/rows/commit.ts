@@ -1,0 +1,25 @@
+import { fails, makes, type Row } from '../row.js';
+
+export const rows: readonly Row[] = [
+  makes('commit mid.qcow2', ['base.qcow2', 'mid.qcow2'], { layout: 'free' }),
+  makes('commit top.qcow2', ['mid.qcow2', 'top.qcow2'], { layout: 'free' }),
+  makes('commit -q mid.qcow2', ['base.qcow2', 'mid.qcow2'], { layout: 'free' }),
+  makes('commit -p mid.qcow2', ['base.qcow2', 'mid.qcow2'], { layout: 'free' }),
+  makes('commit -f qcow2 overraw.qcow2', ['a.raw', 'overraw.qcow2'], { layout: 'free' }),
+  makes('commit -d mid.qcow2', 'base.qcow2', { layout: 'free' }),
+  makes('commit -b base.qcow2 top.qcow2', 'base.qcow2', { layout: 'free' }),
+  makes('commit -b mid.qcow2 top.qcow2', 'mid.qcow2', { layout: 'free' }),
+  makes('commit -t none mid.qcow2', ['base.qcow2', 'mid.qcow2'], { layout: 'free' }),
+  makes('commit wide.qcow2', ['base.qcow2', 'wide.qcow2'], { layout: 'free' }),
+  fails('commit', [/Expecting one/, /argument/]),
+  fails('commit nobody', [/No such file/, /no such file/]),
+  fails('commit a.qcow2', [/does not have a backing file/, /backing/]),
+  fails('commit a.raw', [/does not have a backing file/, /backing/]),
+  fails('commit lost.qcow2', [/No such file/, /does not exist/]),
+  fails('commit -b nobody top.qcow2', [/find 'nobody' in the backing chain/, /nobody/]),
+  fails('commit -f wat top.qcow2', [/wat/, /wat/]),
+  fails('commit -t wat top.qcow2', [/cache/, /cache/]),
+  fails('commit -f raw a.qcow2', [/does not have a backing file/, /backing/]),
+  fails('commit mid.qcow2', [/lock/, /in use/], { locked: 'mid.qcow2' }),
+  fails('commit mid.qcow2', [/lock/, /in use/], { locked: 'base.qcow2' }),
+];

@@ -1,0 +1,28 @@
+import { fails, makes, type Row } from '../row.js';
+
+export const rows: readonly Row[] = [
+  makes('rebase -b other.qcow2 -F qcow2 mid.qcow2', 'mid.qcow2', { layout: 'free' }),
+  makes('rebase -f qcow2 -b other.qcow2 -F qcow2 mid.qcow2', 'mid.qcow2', { layout: 'free' }),
+  makes('rebase -q -b other.qcow2 -F qcow2 mid.qcow2', 'mid.qcow2', { layout: 'free' }),
+  makes('rebase -p -b other.qcow2 -F qcow2 mid.qcow2', 'mid.qcow2', { layout: 'free' }),
+  makes('rebase -b base.qcow2 -F qcow2 top.qcow2', 'top.qcow2', { layout: 'free' }),
+  makes("rebase -b '' mid.qcow2", 'mid.qcow2', { layout: 'free' }),
+  makes("rebase -b '' top.qcow2", 'top.qcow2', { layout: 'free' }),
+  makes('rebase -b a.raw -F raw mid.qcow2', 'mid.qcow2', { layout: 'free' }),
+  makes('rebase -u -b other.qcow2 -F qcow2 mid.qcow2', 'mid.qcow2', { with: ['other.qcow2'] }),
+  makes("rebase -u -b '' mid.qcow2", 'mid.qcow2'),
+  makes('rebase -u -b a.raw -F raw lost.qcow2', 'lost.qcow2'),
+  makes('rebase -b a.raw -F raw blank.qcow2', 'blank.qcow2', { layout: 'free' }),
+  makes('rebase -b other.qcow2 -F qcow2 wide.qcow2', 'wide.qcow2', { layout: 'free' }),
+  fails('rebase mid.qcow2', [/-b/, /-b/]),
+  fails('rebase', [/Expecting one/, /argument/]),
+  fails('rebase -b nobody -F raw mid.qcow2', [/No such file/, /does not exist|no such file/]),
+  fails('rebase -b base.qcow2 -F qcow2 nobody', [/No such file/, /no such file/]),
+  fails('rebase -b base.qcow2 -F wat mid.qcow2', [/wat/, /wat/]),
+  fails('rebase -b base.qcow2 mid.qcow2', [/format/, /format/]),
+  fails('rebase -b text.txt -F qcow2 mid.qcow2', [/not in qcow2 format/, /qcow2/]),
+  fails('rebase -b a.raw -F raw lost.qcow2', [/No such file/, /does not exist/]),
+  fails('rebase -b base.qcow2 -F qcow2 a.raw', [/./, /what lies below raw/]),
+  fails('rebase -b base.qcow2 -F qcow2 a.vdi', [/./, /what lies below vdi/]),
+  fails('rebase -b other.qcow2 -F qcow2 mid.qcow2', [/lock/, /in use/], { locked: 'mid.qcow2' }),
+];
