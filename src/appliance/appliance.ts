@@ -62,6 +62,24 @@ function readSmall(opened: OpenedContainer, file: ContainedFile): SmallFile | un
   }
 }
 
+/** How many bytes each file has, but for those that cannot be opened for a reason that is passed over. */
+export function sizesOf(
+  { opened, files }: Appliance,
+  passOver: (error: ImgfsError) => boolean,
+): ReadonlyMap<string, number> {
+  const sizes = new Map<string, number>();
+  for (const file of files) {
+    try {
+      const storage = opened.openFile(file);
+      sizes.set(file.name, storage.size());
+      storage.close();
+    } catch (error) {
+      if (!(error instanceof ImgfsError) || !passOver(error)) throw error;
+    }
+  }
+  return sizes;
+}
+
 /** Read, and hashed, at once. */
 const STEP = 1024 * 1024;
 

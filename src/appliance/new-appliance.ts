@@ -8,6 +8,7 @@ import { OptionValues } from '../image/creation.js';
 import { FilledImage, type WantedImage } from '../image/filled-image.js';
 import type { Image } from '../image/image.js';
 import { ImgfsError } from '../lib/errors.js';
+import type { Storage } from '../storage/storage.js';
 import { digestOf, piecesOf } from './appliance.js';
 import { NewPackage } from './new-package.js';
 import { ADAPTER, CONTROLLER, CPUS, DIGEST, MEMORY, NAME, NETWORK, SYSTEM_TYPE } from './options.js';
@@ -31,6 +32,7 @@ export class NewAppliance {
   readonly image: Image;
   private readonly disk: FilledImage;
   private readonly made: NewPackage;
+  private readonly archive: Storage;
   private readonly machine: Omit<Machine, 'disk'>;
 
   /** Throws `usage` for values that no machine has, and what making files throws; nothing is left then. */
@@ -43,7 +45,13 @@ export class NewAppliance {
     // Its own name is never used: it only must not be that of a file.
     const path = join(dirname(wanted.path), `.${basename(wanted.path)}.${randomBytes(4).toString('hex')}`);
     const values = new OptionValues(new Map([['subformat', 'streamOptimized']]));
-    this.disk = new FilledImage({ ...wanted, path, values, backing: undefined });
+    try {
+      this.archive = this.made.add(wanted.path);
+      this.disk = new FilledImage({ ...wanted, path, values, backing: undefined });
+    } catch (error) {
+      this.made.discard();
+      throw error;
+    }
     this.image = this.disk.image;
   }
 
@@ -63,7 +71,7 @@ export class NewAppliance {
       Buffer.from(
         manifestLine(digest, names.descriptor, digestOf(digest, text)) + manifestLine(digest, names.disk, hex),
       );
-    const archive = this.made.add(wanted.path);
+    const { archive } = this;
     const writer = new ArchiveWriter(archive);
     archive.write(text, writer.add(names.descriptor, text.length));
     const manifestAt = writer.add(names.manifest, manifest('0'.repeat(DIGESTS[digest] * 2)).length);

@@ -6,7 +6,7 @@ import type { Digest } from '../formats/ova/manifest.js';
 import { ArchiveWriter } from '../formats/ova/write-tar.js';
 import type { ContainedFile } from '../image/container.js';
 import { ImgfsError } from '../lib/errors.js';
-import { type Appliance, digestOf, piecesOf } from './appliance.js';
+import { type Appliance, digestOf, piecesOf, sizesOf } from './appliance.js';
 import { ManifestDraft } from './manifest-draft.js';
 import { NewPackage } from './new-package.js';
 import { sizeProblems } from './verify.js';
@@ -59,7 +59,8 @@ function* fill(appliance: Appliance, wanted: Transfer, sink: Sink): Generator<nu
   }
   const text =
     wanted.systemType === undefined ? descriptor.bytes : withSystemType(descriptor.parsed, wanted.systemType);
-  const sizes = sizesOf(appliance);
+  // That a file is missing has been told.
+  const sizes = sizesOf(appliance, ({ reason }) => reason === 'missing');
   const names = { descriptor: sink.descriptorName, files: [...sizes.keys()] };
   const draft = new ManifestDraft(appliance, { ...wanted, names, changed: !text.equals(descriptor.bytes), complain });
   sink.write(sink.descriptorName, text.length).write(text, 0);
@@ -103,21 +104,6 @@ function* copy(file: ContainedFile, { opened }: Appliance, draft: ManifestDraft,
   } finally {
     storage.close();
   }
-}
-
-/** Of the files that are there: that others are missing has been told. */
-function sizesOf({ opened, files }: Appliance): ReadonlyMap<string, number> {
-  const sizes = new Map<string, number>();
-  for (const file of files) {
-    try {
-      const storage = opened.openFile(file);
-      sizes.set(file.name, storage.size());
-      storage.close();
-    } catch (error) {
-      if (!(error instanceof ImgfsError) || error.reason !== 'missing') throw error;
-    }
-  }
-  return sizes;
 }
 
 /** It signs the manifest as it was. */

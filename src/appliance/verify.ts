@@ -3,8 +3,7 @@ import { createHash } from 'node:crypto';
 import type { ManifestLine } from '../formats/ova/manifest.js';
 import type { OpenedContainer } from '../image/opened-container.js';
 import { errorLine, ImgfsError } from '../lib/errors.js';
-import type { Storage } from '../storage/storage.js';
-import { Appliance, digestOf, piecesOf } from './appliance.js';
+import { Appliance, digestOf, piecesOf, sizesOf } from './appliance.js';
 
 export interface Verification {
   /** The manifest's name; undefined without one: then nothing could be verified. */
@@ -25,22 +24,28 @@ export function* verify(opened: OpenedContainer): Generator<number, Verification
   const appliance = new Appliance(opened);
   const { manifest, descriptor, files } = appliance;
   const verified: string[] = [];
-  const problems = [...sizeProblems(appliance)];
+  const problems = [...sizeProblems(appliance), ...diskProblems(appliance)];
   const named = new Map(manifest?.lines.map((line) => [line.name, line]));
   const own = named.get(descriptor.name);
   if (own !== undefined) {
     if (digestOf(own.digest, descriptor.bytes) === own.hex) verified.push(descriptor.name);
     else problems.push(wrong(own));
   }
-  const whole = Math.max(1, files.length);
-  for (const [n, file] of files.entries()) {
-    const line = named.get(file.name);
-    if (line === undefined) continue;
+  const sizes = sizesOf(appliance, () => true);
+  const needed = files.filter(({ name }) => named.has(name));
+  const whole = needed.reduce((sum, { name }) => sum + (sizes.get(name) ?? 0), 0);
+  let done = 0;
+  for (const file of needed) {
+    const line = named.get(file.name) as ManifestLine;
     const digest = createHash(line.digest);
     try {
       const storage = opened.openFile(file);
       try {
-        yield* hashed(storage, digest, n / whole, 1 / whole);
+        for (const piece of piecesOf(storage)) {
+          digest.update(piece);
+          done += piece.length;
+          yield done / whole;
+        }
       } finally {
         storage.close();
       }
@@ -64,16 +69,6 @@ export function* verify(opened: OpenedContainer): Generator<number, Verification
   };
 }
 
-function* hashed(storage: Storage, digest: { update(bytes: Uint8Array): unknown }, from: number, part: number) {
-  const size = storage.size();
-  let done = 0;
-  for (const piece of piecesOf(storage)) {
-    digest.update(piece);
-    done += piece.length;
-    yield from + (part * done) / size;
-  }
-}
-
 function wrong({ name, digest }: ManifestLine): string {
   return `"${name}" is not what the manifest says: its ${digest} differs`;
 }
@@ -87,18 +82,36 @@ export function* sizeProblems({ opened, descriptor, files }: Appliance): Generat
         : name.startsWith(`${href}.`) && /^\d{9}$/.test(name.slice(href.length + 1)),
     );
     if (own.length === 0) yield `"${href}" is missing`;
-    if (own.length === 0 || size === undefined) continue;
+    if (own.length === 0) continue;
     try {
       const found = own.reduce((sum, file) => sum + sizeOf(opened, file), 0);
-      if (found !== size) yield `"${href}" has ${found} bytes, the descriptor says ${size}`;
+      if (size !== undefined && found !== size) yield `"${href}" has ${found} bytes, the descriptor says ${size}`;
     } catch (error) {
-      if (!(error instanceof ImgfsError) || error.reason !== 'missing') throw error;
-      yield `"${href}" is missing`;
+      if (!(error instanceof ImgfsError)) throw error;
+      yield error.reason === 'missing' ? `"${href}" is missing` : errorLine(error).replace('imgfs: ', '');
     }
   }
   for (const { id, capacity, populated } of descriptor.parsed.disks) {
     if (capacity === undefined || populated === undefined || populated <= capacity) continue;
     yield `the disk "${id}" claims ${populated} bytes of data, and has ${capacity}`;
+  }
+}
+
+/** Disks that cannot be opened, or have another size than the descriptor says. */
+function* diskProblems({ opened, descriptor }: Appliance): Generator<string> {
+  for (const [n, { name, missing }] of opened.container.disks.entries()) {
+    if (missing !== undefined) continue;
+    const entry = descriptor.parsed.disks.find(({ file }) => file?.href === name);
+    try {
+      const { image } = opened.openDisk(n + 1);
+      const { size } = image;
+      image.close();
+      if (entry?.capacity === undefined || entry.capacity === size) continue;
+      yield `the disk "${entry.id}" has ${size} bytes, the descriptor says ${entry.capacity}`;
+    } catch (error) {
+      if (!(error instanceof ImgfsError)) throw error;
+      if (error.reason !== 'missing') yield errorLine(error).replace('imgfs: ', '');
+    }
   }
 }
 

@@ -6,7 +6,7 @@ import { archive } from '../../src/formats/ova/samples/archive.js';
 import { virtualBox, virtV2v, vmware } from '../../src/formats/ova/samples/descriptors.js';
 import { type MadeAppliance, makeAppliance, sumsAgree } from '../formats/ova/appliances.js';
 import { place } from '../support/place.js';
-import { imgfs, must, type Ran } from '../support/program.js';
+import { IMGFS, imgfs, must, type Ran, run } from '../support/program.js';
 import { needsTool } from '../support/qemu.js';
 
 function ova(...args: readonly string[]): Ran {
@@ -105,7 +105,6 @@ describe('imgfs ova', () => {
       done('unpack', app.ova, here.path(sha), '--sha', sha);
       expect(sumsAgree(here.path(sha), 'app.mf')).to.equal(true);
       expect(fs.readFileSync(here.path(`${sha}/app.mf`), 'utf8')).to.match(new RegExp(`\\)= [0-9a-f]{${length}}\n$`));
-      done('verify', here.path(`${sha}/app.ovf`));
     }
     fs.rmSync(here.path('sha512/app.mf'));
     const bare = ova('verify', here.path('sha512/app.ovf'));
@@ -200,9 +199,17 @@ describe('imgfs ova', () => {
     expect(code).to.equal(1);
     expect(stderr).to.match(/"app-disk1\.vmdk" has \d+ bytes, the descriptor says 5\n/);
     expect(stderr).to.match(/the disk "vmdisk1" claims 99999999 bytes of data, and has 6291456\n/);
+    fs.writeFileSync(made.ovf, fs.readFileSync(made.ovf, 'utf8').replace('capacity="3145728"', 'capacity="4000000"'));
+    expect(ova('verify', made.ovf).stderr).to.include(
+      'the disk "vmdisk2" has 3145728 bytes, the descriptor says 4000000',
+    );
     fs.rmSync(path.join(made.directory, 'app-disk2.vmdk'));
     expect(ova('verify', made.ovf).stderr).to.include('"app-disk2.vmdk" is missing');
     expect(ova('pack', made.ovf, here.path('sizes.ova')).stderr).to.include('"app-disk2.vmdk" is missing');
+    fs.writeFileSync(made.ovf, fs.readFileSync(made.ovf, 'utf8').replace(/ ovf:size="\d+"/g, ''));
+    expect(ova('pack', made.ovf, here.path('sizes.ova')).stderr).to.include('"app-disk2.vmdk" is missing');
+    // What it holds is told by the descriptor alone.
+    expect(imgfs('info', made.ovf).stdout).to.include('disk 2: app-disk2.vmdk');
   });
 
   it('replaces nothing but with --overwrite, and leaves nothing behind where it fails', () => {
@@ -223,6 +230,24 @@ describe('imgfs ova', () => {
     expect(fs.existsSync(here.path('new'))).to.equal(false);
     expect(ova('retarget', '--system-type', 'vmx-11', bad).code).to.equal(1);
     same(bad, here.file('same', cut));
+  });
+
+  it('writes over no appliance that is mounted, and leaves nothing where the host is full', () => {
+    const made = makeAppliance(here.path('mounted'));
+    here.mount(made.ova);
+    const busy = ova('retarget', '--system-type', 'vmx-11', made.ova);
+    expect(busy.code).to.equal(1);
+    expect(busy.stderr).to.match(/is mounted on .*: end that with imgfs umount/);
+    const limited = `ulimit -f 200; trap '' XFSZ; exec "$0" "$@"`;
+    for (const args of [
+      ['unpack', app.ova, here.path('full')],
+      ['retarget', '--system-type', 'vmx-11', app.ova, here.path('full.ova')],
+    ]) {
+      const { code, stderr } = run('bash', ['-c', limited, process.execPath, IMGFS, 'ova', ...args]);
+      expect(code).to.equal(1);
+      expect(stderr).to.match(/^imgfs: [^\n]+\n$/m);
+      expect(fs.existsSync(args.at(-1)!)).to.equal(false);
+    }
   });
 
   it('is stopped by Ctrl-C with nothing half done', async () => {
