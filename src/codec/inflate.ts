@@ -1,5 +1,6 @@
 import { constants, deflateRawSync, deflateSync, inflateRawSync, inflateSync, type ZlibOptions } from 'node:zlib';
 import { systemCode } from '../lib/errors.js';
+import { libDeflate } from './libdeflate.js';
 
 /**
  * Decodes one raw deflate stream into `into` and returns the bytes it yielded, or undefined when the stream is damaged
@@ -9,12 +10,12 @@ import { systemCode } from '../lib/errors.js';
  * One output chunk of the expected size: zlib's default of 16 KiB costs several passes and a copy per cluster.
  */
 export function inflate(packed: Uint8Array, into: Uint8Array): number | undefined {
-  return decoded(inflateRawSync, packed, into);
+  return libDeflate()?.inflate(packed, into) ?? decoded(inflateRawSync, packed, into);
 }
 
 /** As `inflate`, of a stream with zlib's own header and checksum (RFC 1950). */
 export function inflateZlib(packed: Uint8Array, into: Uint8Array): number | undefined {
-  return decoded(inflateSync, packed, into);
+  return libDeflate()?.inflateZlib(packed, into) ?? decoded(inflateSync, packed, into);
 }
 
 function decoded(

@@ -19,6 +19,7 @@ export class UnnamedFile {
   /** The hidden name, where it has one. */
   private hidden: string | undefined;
   private open = true;
+  private flushing = false;
 
   /**
    * `path` is resolved. It gets the owner and mode of `old`, the file it will replace, else what the umask leaves.
@@ -49,6 +50,15 @@ export class UnnamedFile {
     } catch (error) {
       throw hostError(`cannot flush ${this.name}`, error);
     }
+  }
+
+  /** Has the host begin to make durable what was written, while more is: `flush` then has less to wait for. */
+  startFlush(): void {
+    if (this.flushing) return;
+    this.flushing = true;
+    libc()?.startWriteback(this.fd, () => {
+      this.flushing = false;
+    });
   }
 
   /** Puts it in the place of `old`; without one the name must still be free. Throws `exists` where it is not. */

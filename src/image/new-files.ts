@@ -15,6 +15,8 @@ import { identify } from './probe.js';
 import { unopenedImage, unopenedStorage } from './unopened.js';
 
 const MAX_LINKS = 40;
+/** The host begins to write out what is filled in after every so many bytes. */
+const FLUSH_EVERY = 32 * 1024 * 1024;
 
 export interface NewFilesOptions {
   readonly formats: readonly Format[];
@@ -41,6 +43,7 @@ export class NewFiles {
   /** What is held open: the files to be replaced. */
   private readonly held: Storage[] = [];
   private written = 0;
+  private flushFrom = FLUSH_EVERY;
 
   /** Throws `locked` for an image in use, `refused` for what can be no image, and what the host answers. */
   constructor(
@@ -124,6 +127,10 @@ export class NewFiles {
 
   private tell(bytes: number): void {
     this.written += bytes;
+    if (this.options.filled === true && this.written >= this.flushFrom) {
+      this.flushFrom = this.written + FLUSH_EVERY;
+      for (const file of this.unnamed) file.startFlush();
+    }
     this.options.told(this.written);
   }
 

@@ -59,6 +59,11 @@ export interface Libc {
    * Returns how many; 0 where the first file ends; undefined where the host does not do that for these two.
    */
   copyRange(from: number, fromAt: number, to: number, toAt: number, length: number): number | undefined;
+  /**
+   * sync_file_range(2) of the whole file: has the host begin to write out what is not on the medium yet, in a thread of
+   * its own. `done` is called afterwards, whatever came of it: it is no promise of durability.
+   */
+  startWriteback(fd: number, done: () => void): void;
   /** Takes (or drops) a shared open-file-description lock on one byte. False when another holder forbids it. */
   lockShared(fd: number, byte: number): boolean;
   unlock(fd: number, byte: number): void;
@@ -89,8 +94,11 @@ export interface Libc {
 
 type Native = (...values: readonly unknown[]) => number;
 
+/** `async` runs it in a thread of its own and then calls the last value. */
+type Bound = Native & { async(...values: readonly unknown[]): void };
+
 interface Koffi {
-  load(path: string | null, options?: { global?: boolean; lazy?: boolean }): { func(signature: string): Native };
+  load(path: string | null, options?: { global?: boolean; lazy?: boolean }): { func(signature: string): Bound };
   errno(): number;
   address(buffer: Uint8Array): bigint;
 }
@@ -98,6 +106,7 @@ interface Koffi {
 const SYS_OPENAT2 = 437;
 const AT = { CWD: -100, SYMLINK_FOLLOW: 0x400 } as const;
 const SEEK = { END: 2, DATA: 3, HOLE: 4 } as const;
+const SYNC_FILE_RANGE_WRITE = 2;
 const FALLOCATE = { RESERVE: 0, PUNCH: 0x01 + 0x02 } as const;
 const FCNTL = { OFD_GETLK: 36, OFD_SETLK: 37 } as const;
 const LOCK_TYPE = { READ: 0, WRITE: 1, NONE: 2 } as const;
@@ -186,6 +195,8 @@ function bind(koffi: Koffi): Libc {
     exit: native('void _exit(int code)'),
   };
 
+  let syncFileRange: Bound | undefined;
+
   const check = (name: string, call: () => number): number => {
     for (;;) {
       const result = call();
@@ -236,6 +247,10 @@ function bind(koffi: Koffi): Libc {
         if (CANNOT_COPY.includes(errno)) return undefined;
         if (errno !== EINTR) throw new SystemCallError('copy_file_range', errno);
       }
+    },
+    startWriteback(fd, done) {
+      syncFileRange ??= library.func('int sync_file_range(int fd, int64 offset, int64 length, unsigned int flags)');
+      syncFileRange.async(fd, 0, 0, SYNC_FILE_RANGE_WRITE, done);
     },
     lockShared(fd, byte) {
       if (calls.fcntl(fd, FCNTL.OFD_SETLK, flock(LOCK_TYPE.READ, byte)) === 0) return true;

@@ -1,5 +1,7 @@
+import { constants, inflateRawSync } from 'node:zlib';
 import { expect } from 'chai';
-import { deflate, inflate, inflateZlib } from '../../src/codec/inflate.js';
+import { deflate, deflateZlib, inflate, inflateZlib } from '../../src/codec/inflate.js';
+import { libDeflate } from '../../src/codec/libdeflate.js';
 import { type PackMethod, pack } from '../../src/codec/pack.js';
 import {
   libZstd,
@@ -11,7 +13,8 @@ import {
   zstdDecompress,
 } from '../../src/codec/zstd.js';
 import { readZstdFrame, storedZstdFrame } from '../../src/codec/zstd-frame.js';
-import { Random } from '../support/seed.js';
+import { skipBecause } from '../support/scratch.js';
+import { Random, SEED } from '../support/seed.js';
 
 const UNIT = 65_536;
 
@@ -46,6 +49,30 @@ describe('inflate', () => {
     expect(inflate(Buffer.alloc(1000, 0xff), new Uint8Array(UNIT))).to.equal(undefined);
     expect(inflate(Buffer.alloc(1000), new Uint8Array(UNIT))).to.equal(undefined);
     expect(inflate(Buffer.alloc(0), new Uint8Array(UNIT))).to.equal(0);
+  });
+
+  it('by libdeflate yields what zlib yields, or nothing', function () {
+    const fast = libDeflate();
+    if (fast === undefined) return skipBecause(this, 'libdeflate.so.0 is not installed');
+    for (let n = 0; n < 200; n++) {
+      const random = Random.forCase(SEED, n);
+      const bytes = plain(n).subarray(0, 1 + random.below(UNIT));
+      const packed = Buffer.from(deflate(bytes));
+      const whole = new Uint8Array(UNIT);
+      expect(fast.inflate(packed, whole), `case ${n} of seed ${SEED}`).to.equal(bytes.length);
+      expect(bytes.equals(whole.subarray(0, bytes.length))).to.equal(true);
+      packed[random.below(packed.length)]! ^= 1 << random.below(8);
+      const damaged = new Uint8Array(UNIT);
+      const got = fast.inflate(packed, damaged);
+      if (got === undefined) continue;
+      const expected = inflateRawSync(packed, { finishFlush: constants.Z_SYNC_FLUSH });
+      expect(expected.equals(damaged.subarray(0, got)), `case ${n} of seed ${SEED}`).to.equal(true);
+    }
+    const zlib = deflateZlib(plain(5));
+    expect(fast.inflateZlib(zlib, new Uint8Array(UNIT))).to.equal(UNIT);
+    zlib[zlib.length - 1]! ^= 1;
+    expect(fast.inflateZlib(zlib, new Uint8Array(UNIT)), 'a wrong checksum').to.equal(undefined);
+    expect(inflateZlib(zlib, new Uint8Array(UNIT))).to.equal(undefined);
   });
 });
 
