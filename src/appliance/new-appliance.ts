@@ -89,6 +89,11 @@ export class NewAppliance {
     writer.end();
   }
 
+  /** After `finish`: the disk as it went into the archive. The caller closes it. */
+  reopened(): Image {
+    return this.disk.reopened();
+  }
+
   /** After `finish`. */
   appear(): void {
     try {

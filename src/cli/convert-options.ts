@@ -16,6 +16,10 @@ export interface ConvertFlags extends OpenFlags, ProgressFlags {
   readonly compress?: true;
   readonly threads?: string;
   readonly outOfOrder?: true;
+  readonly rate?: string;
+  readonly salvage?: true;
+  readonly verify?: true;
+  readonly object?: readonly string[];
   /** False with -n. */
   readonly create: boolean;
   readonly targetIsZero?: true;
@@ -31,8 +35,6 @@ const MOST_THREADS = 16;
 
 /** qemu-img's letters that mean something imgfs cannot do yet: refused by name. */
 const NOT_YET: readonly (readonly [flags: string, what: string])[] = [
-  ['-r <rate>', 'a limit of speed'],
-  ['--salvage', 'going on after read errors'],
   ['--bitmaps', 'copying bitmaps'],
   ['--skip-broken-bitmaps', 'copying bitmaps'],
 ];
@@ -62,6 +64,9 @@ export function declareConvertOptions(command: Command): void {
     .option('-c, --compress', 'store what is written compressed')
     .option('-m, --threads <count>', 'read, unpack and pack in so many threads at most (8); 1 does all in one')
     .option('-W, --out-of-order', 'write what is ready, not in the order of the disk')
+    .option('-r, --rate <rate>', 'write so many bytes a second at most')
+    .option('--salvage', 'go on where the source cannot be read: that becomes zeros, and a warning says where')
+    .option('--verify', 'read back what was written, and compare, before it counts')
     .option('-n, --no-create', 'write into a target that is there, over what it holds')
     .option('--target-is-zero', 'with -n: all of the target reads as zeros already')
     .option('-q, --quiet', 'show no progress')
@@ -77,6 +82,7 @@ export function declareConvertOptions(command: Command): void {
   }
   declareDiskOption(command);
   declareWriteOptions(command);
+  command.option('--object <secret>', 'as qemu-img has it: secret,id=ID,file=FILE, for key-secret=ID', collected);
 }
 
 /** What `-S` says, in bytes. Throws `usage`. */
@@ -97,4 +103,10 @@ export function threadsOf({ threads: given = String(USUAL_THREADS) }: ConvertFla
     throw new ImgfsError('usage', `-m ${given} is impossible`, { hint: `it is from 1 to ${MOST_THREADS}` });
   }
   return count === 1 ? 0 : Math.min(count, availableParallelism());
+}
+
+/** What `-r` says, in bytes a second; undefined for no limit. Throws `usage`. */
+export function rateOf({ rate }: ConvertFlags): number | undefined {
+  const bytes = rate === undefined ? 0 : parseSize(rate, '-r');
+  return bytes === 0 ? undefined : bytes;
 }

@@ -49,8 +49,7 @@ export class GivenPassphrases implements Passphrases {
   }
 
   private sourceFor(path: string): Source | undefined {
-    const file = basename(path);
-    const names = [path, file, basename(file, extname(file))];
+    const names = namesOf(path);
     return (
       this.sources.find(({ image }) => image !== undefined && names.includes(image)) ??
       this.sources.find(({ image }) => image === undefined)
@@ -64,6 +63,18 @@ export class GivenPassphrases implements Passphrases {
       hint: 'add --password-file FILE',
     });
   }
+}
+
+/** Of what the user gave, the files for a new image of that path: those that name it, else those for any image. */
+export function filesFor(given: readonly string[], path: string): readonly string[] {
+  const sources = given.map(sourceOf);
+  const own = sources.filter(({ image }) => image !== undefined && namesOf(path).includes(image));
+  return (own.length > 0 ? own : sources.filter(({ image }) => image === undefined)).map(({ file }) => file);
+}
+
+function namesOf(path: string): readonly string[] {
+  const file = basename(path);
+  return [path, file, basename(file, extname(file))];
 }
 
 /** A name with a slash is a file's: `./a=b`. */

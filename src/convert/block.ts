@@ -3,6 +3,7 @@ import { pack } from '../codec/pack.js';
 import type { Packing } from '../image/image.js';
 import type { ReadDisk } from './joined.js';
 import type { BlockRun, Slot } from './ring.js';
+import { readSalvaging } from './salvage.js';
 import { zeroRuns } from './zeros.js';
 
 /** How blocks are prepared. Structured-clone data. */
@@ -13,6 +14,8 @@ export interface BlockWork {
   readonly packing: Pick<Packing, 'unit' | 'method'> | undefined;
   /** Where the target ends. */
   readonly end: number;
+  /** What cannot be read becomes zeros, and is noted. */
+  readonly salvage: boolean;
 }
 
 /**
@@ -22,7 +25,8 @@ export interface BlockWork {
 export function prepareBlock(disk: ReadDisk, slot: Slot, work: BlockWork): void {
   const { from, to } = slot;
   const bytes = slot.bytes.subarray(0, to - from);
-  disk.read(bytes, from);
+  if (work.salvage) slot.setLost(readSalvaging(disk, bytes, from));
+  else disk.read(bytes, from);
   slot.setRuns(work.packing === undefined ? found(bytes, from, work.unit) : packed(slot, bytes.length, work));
 }
 

@@ -7,6 +7,7 @@ import type { Crew } from './crew.js';
 import type { ReadDisk } from './joined.js';
 import { type Piece, type PieceOptions, pieces } from './pieces.js';
 import { BLOCK, Ring, Slot } from './ring.js';
+import { type Lost, SalvagedDisk } from './salvage.js';
 
 export type WrittenDisk = Pick<Image, 'size' | 'blockSize' | 'write' | 'zero' | 'copyIn' | 'packing' | 'writePacked'>;
 
@@ -17,6 +18,10 @@ export interface CopyOptions extends Omit<PieceOptions, 'unit'> {
   readonly sparse: number;
   /** Blocks are written as they become ready, not in the order of the disk. */
   readonly outOfOrder: boolean;
+  /** Told of what could not be read and became zeros; without it that ends the copying. */
+  readonly lost?: ((lost: Lost) => void) | undefined;
+  /** Bytes a second that are written at most. */
+  readonly rate?: number | undefined;
 }
 
 /** How blocks are prepared for a target. */
@@ -27,7 +32,12 @@ export function blockWork(
   const { sparse, targetIsZero, pack } = options;
   const packing = pack ? target.packing : undefined;
   const least = packing?.unit ?? (targetIsZero ? 0 : target.blockSize);
-  return { unit: sparse === 0 ? 0 : Math.max(sparse, least), packing, end: target.size };
+  return {
+    unit: sparse === 0 ? 0 : Math.max(sparse, least),
+    packing,
+    end: target.size,
+    salvage: options.lost !== undefined,
+  };
 }
 
 /**
@@ -50,8 +60,11 @@ interface Underway {
 
 /** How many pieces are on their way for each block that may be: the others are zeros, which need nothing. */
 const PIECES_FOR_BLOCK = 8;
+/** Nobody waits longer than this at once, in milliseconds. */
+const NAP = 20;
 
 class Copying {
+  private readonly source: ReadDisk;
   private readonly ring: Ring;
   private readonly work: BlockWork;
   private readonly underway: Underway[] = [];
@@ -59,13 +72,17 @@ class Copying {
   private blocks = 0;
   /** Storages from which the host was seen not to copy. */
   private readonly notByHost = new Set<Storage>();
+  private readonly nothing = new Int32Array(new SharedArrayBuffer(4));
+  /** When what was written so far may be, at the rate that is wanted: as `performance.now` tells it. */
+  private due = performance.now();
 
   constructor(
-    private readonly source: ReadDisk,
+    source: ReadDisk,
     private readonly target: WrittenDisk,
     private readonly options: CopyOptions,
     private readonly crew: Crew | undefined,
   ) {
+    this.source = options.lost === undefined ? source : new SalvagedDisk(source);
     this.ring = crew?.ring ?? Ring.of(1);
     this.work = blockWork(target, options);
   }
@@ -77,6 +94,10 @@ class Copying {
     let done = 0;
     for (;;) {
       crew?.assertWell();
+      if (this.mustWait()) {
+        yield done;
+        continue;
+      }
       const { news } = ring;
       this.fill(rest);
       const [first] = underway;
@@ -135,7 +156,8 @@ class Copying {
   }
 
   private write(slot: Slot): void {
-    const { target } = this;
+    const { target, options } = this;
+    for (const one of slot.lost()) options.lost?.(one);
     let packedEnd = 0;
     for (const { zero, from, to, packed } of slot.runs()) {
       const at = slot.from + from;
@@ -143,7 +165,22 @@ class Copying {
       else if (packed === 0) target.write(slot.bytes.subarray(from, to), at);
       else target.writePacked(slot.packed.subarray(packedEnd, packedEnd + packed), at);
       packedEnd += packed;
+      if (!zero) this.count(to - from);
     }
+  }
+
+  private count(bytes: number): void {
+    const { rate } = this.options;
+    if (rate !== undefined) this.due = Math.max(this.due, performance.now() - 1000) + (bytes / rate) * 1000;
+  }
+
+  /** Waits for a moment where what was written is too much for the time that has passed. */
+  private mustWait(): boolean {
+    const { rate } = this.options;
+    const early = rate === undefined ? 0 : this.due - performance.now();
+    if (early <= 0) return false;
+    Atomics.wait(this.nothing, 0, 0, Math.min(early, NAP));
+    return true;
   }
 
   private clear(from: number, to: number): void {
@@ -161,6 +198,7 @@ class Copying {
     let at = from;
     for (let done = 1; at < to && done > 0; at += done) {
       done = this.target.copyIn(storage, offset + at - from, at, to - at);
+      this.count(done);
     }
     if (at === to) return;
     this.notByHost.add(storage);

@@ -4,6 +4,7 @@
  * the next one and prepares it. A block's place is free again when it and all before it are taken out.
  */
 import { type ErrorRecord, ImgfsError } from '../lib/errors.js';
+import type { Lost } from './salvage.js';
 import type { Run } from './zeros.js';
 
 /** The most a block holds. */
@@ -21,6 +22,12 @@ const MAX_RUNS = BLOCK / 512;
 const PACKED = BLOCK + BLOCK / 2;
 /** In a list of runs: how many words each takes. */
 const RUN_WORDS = 4;
+
+/** How long the note is of what was lost, or of an error; how many runs there are; the runs. */
+const WORDS = 2 + RUN_WORDS * MAX_RUNS;
+/** Room to say what could not be read: that every second sector could not, each for a reason of its own. */
+const NOTES = 1024 * 1024;
+const LONGEST_REASON = 200;
 
 /** Words that all threads look at. TAIL: blocks put in so far, or -1 at the end. NEWS: changes when one is ready. */
 const TAIL = 0;
@@ -49,16 +56,18 @@ export class Slot {
   readonly packed: Buffer;
   private readonly range: Float64Array;
   private readonly words: Int32Array;
+  private readonly notes: Buffer;
 
   constructor(readonly memory: SharedArrayBuffer = Slot.memory()) {
     this.bytes = Buffer.from(memory, 0, BLOCK);
     this.packed = Buffer.from(memory, BLOCK, PACKED);
     this.range = new Float64Array(memory, BLOCK + PACKED, 2);
-    this.words = new Int32Array(memory, BLOCK + PACKED + 16, 1 + RUN_WORDS * MAX_RUNS);
+    this.words = new Int32Array(memory, BLOCK + PACKED + 16, WORDS);
+    this.notes = Buffer.from(memory, BLOCK + PACKED + 16 + 4 * WORDS, NOTES);
   }
 
   static memory(): SharedArrayBuffer {
-    return new SharedArrayBuffer(BLOCK + PACKED + 16 + 4 * (1 + RUN_WORDS * MAX_RUNS));
+    return new SharedArrayBuffer(BLOCK + PACKED + 16 + 4 * WORDS + NOTES);
   }
 
   /** Guest offsets. */
@@ -79,28 +88,38 @@ export class Slot {
     const { words } = this;
     let count = 0;
     for (const { zero, from, to, packed } of runs) {
-      words.set([zero ? 1 : 0, from, to, packed], 1 + RUN_WORDS * count);
+      words.set([zero ? 1 : 0, from, to, packed], 2 + RUN_WORDS * count);
       count++;
     }
-    words[0] = count;
+    words[1] = count;
   }
 
   *runs(): Generator<BlockRun> {
     const { words } = this;
-    for (let at = 1; at < 1 + RUN_WORDS * words[0]!; at += RUN_WORDS) {
+    const end = 2 + RUN_WORDS * words[1]!;
+    for (let at = 2; at < end; at += RUN_WORDS) {
       yield { zero: words[at] === 1, from: words[at + 1]!, to: words[at + 2]!, packed: words[at + 3]! };
     }
   }
 
-  /** An error takes the place of the bytes, as text. */
+  setLost(lost: readonly Lost[]): void {
+    const clipped = lost.map((one) => ({ ...one, why: one.why.slice(0, LONGEST_REASON) }));
+    this.words[0] = lost.length === 0 ? 0 : this.notes.write(JSON.stringify(clipped));
+  }
+
+  lost(): readonly Lost[] {
+    const length = this.words[0]!;
+    return length === 0 ? [] : (JSON.parse(this.notes.toString('utf8', 0, length)) as readonly Lost[]);
+  }
+
   setError(error: unknown): void {
     const record: ErrorRecord | string =
       error instanceof ImgfsError ? error.toJSON() : error instanceof Error ? String(error.stack) : String(error);
-    this.words[0] = this.bytes.write(JSON.stringify(record));
+    this.words[0] = this.notes.write(JSON.stringify(record));
   }
 
   error(): Error {
-    const record = JSON.parse(this.bytes.toString('utf8', 0, this.words[0])) as ErrorRecord | string;
+    const record = JSON.parse(this.notes.toString('utf8', 0, this.words[0])) as ErrorRecord | string;
     return typeof record === 'string' ? new Error(record) : ImgfsError.fromJSON(record);
   }
 }

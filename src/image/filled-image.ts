@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Storage } from '../storage/storage.js';
 import type { Reference } from './format.js';
 import type { Image } from './image.js';
+import { foundKey, type ImageKey, type KeyFinder } from './keys.js';
 import { DEFAULT_LIMITS } from './limits.js';
 import { NewFiles } from './new-files.js';
 import { makeIn, type NewImage, openBelow, stored } from './new-image.js';
@@ -21,11 +22,13 @@ export interface WantedImage extends Omit<NewImage, 'size' | 'progress'> {
 export class FilledImage {
   readonly image: Image;
   private readonly files: NewFiles;
+  private readonly parts = new Map<string, Storage>();
+  private finished = false;
 
   /** Throws as `createImage`, having left nothing, and `refused` for a file with several names. */
-  constructor(wanted: WantedImage) {
-    const { path, format, formats, size, values } = wanted;
-    const below = wanted.backing === undefined ? undefined : openBelow(wanted, wanted.backing);
+  constructor(private readonly wanted: WantedImage) {
+    const { path, formats, size, values } = wanted;
+    const below = this.below();
     try {
       this.files = new NewFiles(path, { formats, told: () => {}, filled: true });
     } catch (error) {
@@ -33,19 +36,9 @@ export class FilledImage {
       throw error;
     }
     try {
-      const parts = new Map<string, Storage>();
       const backing = wanted.backing && stored(wanted.backing, below);
-      makeIn(this.files, wanted, { size, backing, values }, (name, storage) => parts.set(name, storage));
-      this.image = format.open(this.files.storage, {
-        writable: true,
-        filling: true,
-        limits: DEFAULT_LIMITS,
-        warn: wanted.warn,
-        randomBytes,
-        openStorage: ({ name }) => found(parts.get(name), name),
-        openImage: ({ name }: Reference) => found<OpenedImage>(below, name).image,
-        modified: () => below?.file.mtimeSeconds,
-      });
+      makeIn(this.files, wanted, { size, backing, values }, (name, storage) => this.parts.set(name, storage));
+      this.image = this.open(true, below);
     } catch (error) {
       below?.image.close();
       this.files.discard();
@@ -53,35 +46,76 @@ export class FilledImage {
     }
   }
 
-  /** Makes it durable, then gives it its name. Where that throws, it is gone. */
-  appear(): void {
+  /**
+   * The image is complete: nothing of it is changed any more. Returns its file, for whoever puts its bytes elsewhere;
+   * `appear` or `discard` is still to be called. Where it throws, the image is gone.
+   */
+  finish(): Storage {
+    if (this.finished) return this.files.storage;
+    this.finished = true;
     try {
       this.image.flush();
       this.image.close();
+      return this.files.storage;
     } catch (error) {
-      this.discard();
+      this.files.discard();
       throw error;
     }
-    this.files.appear();
   }
 
-  /** Ends the filling and returns the file, for whoever puts its bytes elsewhere: `discard` is still to be called. */
-  finish(): Storage {
-    this.image.flush();
-    this.image.close();
-    return this.files.storage;
+  /** The finished image as whoever opens it will find it, from the medium where the host can do that. The caller closes it. */
+  reopened(): Image {
+    this.files.settle();
+    const below = this.below();
+    try {
+      return this.open(false, below);
+    } catch (error) {
+      below?.image.close();
+      throw error;
+    }
+  }
+
+  /** Makes it durable, then gives it its name. Where that throws, it is gone. */
+  appear(): void {
+    this.finish();
+    this.files.appear();
   }
 
   /** It was never there. */
   discard(): void {
     try {
-      this.image.close();
+      if (!this.finished) this.image.close();
     } catch {
       // What could not be written is thrown away anyway.
     } finally {
       this.files.discard();
     }
   }
+
+  private below(): OpenedImage | undefined {
+    const { wanted } = this;
+    return wanted.backing === undefined ? undefined : openBelow(wanted, wanted.backing);
+  }
+
+  private open(writable: boolean, below: OpenedImage | undefined): Image {
+    const { format, path, warn, passphrase } = this.wanted;
+    return format.open(this.files.storage, {
+      writable,
+      filling: writable,
+      limits: DEFAULT_LIMITS,
+      warn,
+      randomBytes,
+      key: (find) => passphrase && ownKey(path, passphrase(), find),
+      openStorage: ({ name }) => found(this.parts.get(name), name),
+      openImage: ({ name }: Reference) => found<OpenedImage>(below, name).image,
+      modified: () => below?.file.mtimeSeconds,
+    });
+  }
+}
+
+function ownKey(path: string, passphrase: Uint8Array, find: KeyFinder): ImageKey {
+  const bytes = new Uint8Array(foundKey(path, { of: () => passphrase }, find));
+  return { bytes, release: () => bytes.fill(0) };
 }
 
 /** A new image names what it was made with. */

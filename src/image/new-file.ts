@@ -52,6 +52,11 @@ export class UnnamedFile {
     }
   }
 
+  /** What is durable of it is read from the medium when it is read next, as far as the host can be told so. */
+  forget(): void {
+    libc()?.forgetCached(this.fd);
+  }
+
   /** Has the host begin to make durable what was written, while more is: `flush` then has less to wait for. */
   startFlush(): void {
     if (this.flushing) return;
@@ -114,14 +119,38 @@ export class UnnamedFile {
     return join(dirname(this.path), `.${basename(this.path)}.${randomBytes(4).toString('hex')}`);
   }
 
-  private takeAfter({ uid, gid, mode }: HostFile): void {
+  private takeAfter(old: HostFile): void {
+    const { uid, gid, mode } = old;
     try {
       const own = fs.fstatSync(this.fd);
       if (own.uid !== uid || own.gid !== gid) fs.fchownSync(this.fd, uid, gid);
       fs.fchmodSync(this.fd, mode);
+      copyExtended(old.fd, this.fd);
     } catch (error) {
       this.close();
       throw hostError(`cannot give the new ${this.name} the owner of the old one`, error);
+    }
+  }
+}
+
+const ACCESS_LIST = 'system.posix_acl_access';
+
+/**
+ * Gives a file the extended attributes of another, its access control list among them. Without that list others could
+ * do more or less with the file than before, so it must succeed; the rest is kept where the host allows it.
+ */
+function copyExtended(from: number, to: number): void {
+  const calls = libc();
+  if (calls === undefined) return;
+  const names = calls.extendedNames(from);
+  // A directory may give new files a list.
+  if (!names.includes(ACCESS_LIST)) calls.removeExtended(to, ACCESS_LIST);
+  for (const name of names) {
+    const value = calls.getExtended(from, name);
+    try {
+      if (value !== undefined) calls.giveExtended(to, name, value);
+    } catch (error) {
+      if (name === ACCESS_LIST || systemCode(error) === undefined) throw error;
     }
   }
 }

@@ -97,6 +97,14 @@ export class NewFiles {
     }
   }
 
+  /** Makes all of it durable, and has the host read it from the medium when it is read next. */
+  settle(): void {
+    for (const file of this.unnamed) {
+      file.flush();
+      file.forget();
+    }
+  }
+
   /** What has no name yet is gone. */
   discard(): void {
     for (const file of this.unnamed.splice(0)) file.close();

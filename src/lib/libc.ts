@@ -88,6 +88,16 @@ export interface Libc {
   loadGlobal(path: string): void;
   /** lsetxattr(2): sets an extended attribute of the file itself, even of a symbolic link. */
   setExtended(path: string, name: string, value: Uint8Array): void;
+  /** flistxattr(2): the names of a file's extended attributes; none where its file system has no such thing. */
+  extendedNames(fd: number): readonly string[];
+  /** fgetxattr(2): undefined where the attribute is not there, or not shown to us. */
+  getExtended(fd: number, name: string): Uint8Array | undefined;
+  /** fsetxattr(2). */
+  giveExtended(fd: number, name: string, value: Uint8Array): void;
+  /** fremovexattr(2), where it is there. */
+  removeExtended(fd: number, name: string): void;
+  /** posix_fadvise(2), DONTNEED: what is durable of the file need not be kept in memory. */
+  forgetCached(fd: number): void;
   /** Ends the process at once, whatever its threads are blocked in. */
   exitNow(code: number): never;
 }
@@ -115,8 +125,12 @@ const SOCK_STREAM_CLOEXEC = 1 + 0o2000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
+/** The kernel's limit of a list of names and of a value. */
+const XATTR_MAX = 64 * 1024;
+const FADV_DONTNEED = 4;
 const PR_SET_IO_FLUSHER = 57;
-const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP, EXDEV, EPERM, ETXTBSY } = os.errno;
+const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP, EXDEV, EPERM, ETXTBSY, ENODATA } = os.errno;
+const NO_ATTRIBUTE: readonly number[] = [ENODATA, EOPNOTSUPP, ENOSYS, EPERM, EACCES];
 const CANNOT_FALLOCATE: readonly number[] = [EOPNOTSUPP, ENOSYS, ENODEV, EINVAL];
 const CANNOT_COPY: readonly number[] = [EOPNOTSUPP, ENOSYS, EINVAL, EXDEV, EPERM, ETXTBSY];
 
@@ -192,6 +206,11 @@ function bind(koffi: Koffi): Libc {
     mlock: native('int mlock(const void *address, size_t length)'),
     prctl: native('int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)'),
     lsetxattr: native('int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)'),
+    flistxattr: native('long flistxattr(int fd, void *names, size_t size)'),
+    fgetxattr: native('long fgetxattr(int fd, const char *name, void *value, size_t size)'),
+    fsetxattr: native('int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)'),
+    fremovexattr: native('int fremovexattr(int fd, const char *name)'),
+    posixFadvise: native('int posix_fadvise(int fd, int64 offset, int64 length, int advice)'),
     exit: native('void _exit(int code)'),
   };
 
@@ -287,6 +306,35 @@ function bind(koffi: Koffi): Libc {
     },
     setExtended(path, name, value) {
       check('lsetxattr', () => calls.lsetxattr(path, name, value, value.length, 0));
+    },
+    extendedNames(fd) {
+      const names = Buffer.alloc(XATTR_MAX);
+      const length = calls.flistxattr(fd, names, names.length);
+      if (length < 0) {
+        const errno = koffi.errno();
+        if (errno === EOPNOTSUPP || errno === ENOSYS) return [];
+        throw new SystemCallError('flistxattr', errno);
+      }
+      return names.toString('latin1', 0, length).split('\0').slice(0, -1);
+    },
+    getExtended(fd, name) {
+      const value = Buffer.alloc(XATTR_MAX);
+      const length = calls.fgetxattr(fd, name, value, value.length);
+      if (length >= 0) return value.subarray(0, length);
+      const errno = koffi.errno();
+      if (NO_ATTRIBUTE.includes(errno)) return undefined;
+      throw new SystemCallError('fgetxattr', errno);
+    },
+    giveExtended(fd, name, value) {
+      check('fsetxattr', () => calls.fsetxattr(fd, name, value, value.length, 0));
+    },
+    removeExtended(fd, name) {
+      if (calls.fremovexattr(fd, name) === 0) return;
+      const errno = koffi.errno();
+      if (!NO_ATTRIBUTE.includes(errno)) throw new SystemCallError('fremovexattr', errno);
+    },
+    forgetCached(fd) {
+      calls.posixFadvise(fd, 0, 0, FADV_DONTNEED);
     },
     exitNow(code): never {
       calls.exit(code);

@@ -124,7 +124,7 @@ describe('copying by several threads', function () {
 
   it('a thread that dies ends it', async () => {
     const plans = [{ format: 'no such format' }] as never;
-    const work: BlockWork = { unit: 4096, packing: undefined, end: MIB };
+    const work: BlockWork = { unit: 4096, packing: undefined, end: MIB, salvage: false };
     const crew = new Crew({ plans, hostBytes: Number.POSITIVE_INFINITY, work, count: 1 });
     crew.expect({ kind: 'data', from: 0, to: MIB, packed: true, place: undefined });
     const deadline = performance.now() + 20_000;
