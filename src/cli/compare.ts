@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
-import { type ComparedDisk, compareDisks, type Difference } from '../convert/compare.js';
+import { compareDisks, type Difference } from '../convert/compare.js';
 import { comparisonDocument, comparisonText } from '../convert/compare-text.js';
+import type { ComparedDisk } from '../convert/side.js';
 import type { Image } from '../image/image.js';
 import { type OpenOptions, openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';

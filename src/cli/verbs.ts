@@ -15,6 +15,11 @@ export const verbs: readonly VerbEntry[] = [
     load: async () => (await import('./compare.js')).verb,
   },
   {
+    name: 'diff',
+    summary: 'tell in which ranges two disks, or snapshots, differ',
+    load: async () => (await import('./diff.js')).verb,
+  },
+  {
     name: 'convert',
     summary: 'copy disks into another image',
     load: async () => (await import('./convert.js')).verb,

@@ -2,10 +2,10 @@
 import type { Extent, Image } from '../image/image.js';
 import { roundUp } from '../lib/bits.js';
 import { ImgfsError } from '../lib/errors.js';
-import { SECTOR } from './compare.js';
 import { copyDisk } from './copy.js';
 import type { ReadDisk } from './joined.js';
 import { paced } from './paced.js';
+import { SECTOR } from './side.js';
 
 export interface Commit {
   /** The disk; it is changed at the very end only. */

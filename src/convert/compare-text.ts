@@ -1,7 +1,8 @@
 /** What a comparison found, in qemu-img's words and as JSON. */
 import type { Json } from '../image/image.js';
 import { roundUp } from '../lib/bits.js';
-import { type ComparedDisk, type Difference, SECTOR } from './compare.js';
+import type { Difference } from './compare.js';
+import { type ComparedDisk, SECTOR } from './side.js';
 
 export interface Compared {
   readonly first: Pick<ComparedDisk, 'size'>;

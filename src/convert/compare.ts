@@ -1,10 +1,7 @@
 /** Whether two disks hold the same bytes, told from their extents first: what both know to be zeros is not read. */
 
-import type { Extent, Image } from '../image/image.js';
 import { roundDown, roundUp } from '../lib/bits.js';
-
-/** The parts of an image that comparing needs. */
-export type ComparedDisk = Pick<Image, 'size' | 'extent' | 'read'>;
+import { BLOCK, type ComparedDisk, type Known, SECTOR, Side } from './side.js';
 
 /**
  * The first thing found that is not the same. `size` and `status` are only looked for in strict comparisons; the
@@ -19,12 +16,6 @@ export interface CompareOptions {
   /** Sizes must be equal, and what is known of each range: whether it is there, stored, compressed, known to be zeros. */
   readonly strict: boolean;
 }
-
-/** The unit in which differences are told. */
-export const SECTOR = 512;
-
-/** What is read of each disk at once; reads begin at multiples of it where what is read is longer. */
-const BLOCK = 2 * 1024 * 1024;
 
 /**
  * Compares two disks from the beginning to the first difference; undefined where there is none. Yields how many bytes
@@ -59,11 +50,6 @@ export function* compareDisks(
   return undefined;
 }
 
-/** What a comparison knows of a range of a disk: its extent, or that the disk has ended. */
-type Known = Pick<Extent, 'length' | 'present' | 'zero' | 'data' | 'compressed' | 'offset'>;
-
-const PAST_THE_END: Known = { length: Infinity, present: false, zero: true, data: false, compressed: false };
-
 function sameStatus(a: Known, b: Known): boolean {
   return (
     a.present === b.present &&
@@ -72,32 +58,6 @@ function sameStatus(a: Known, b: Known): boolean {
     a.compressed === b.compressed &&
     (a.offset === undefined) === (b.offset === undefined)
   );
-}
-
-/** One of the two disks: its present extent, and a buffer for what is read of it. Past its end it reads as zeros. */
-class Side {
-  private readonly buffer = Buffer.allocUnsafeSlow(BLOCK);
-  private extent: Extent | undefined;
-
-  constructor(private readonly disk: ComparedDisk) {}
-
-  /** What is known from `at` on: never before a place asked for earlier. */
-  at(at: number): Known {
-    const { size } = this.disk;
-    if (at >= size) return PAST_THE_END;
-    let { extent } = this;
-    if (extent === undefined || at >= extent.start + extent.length) extent = this.disk.extent(at, size - at);
-    this.extent = extent;
-    return { ...extent, length: extent.start + extent.length - at };
-  }
-
-  read(from: number, to: number): Buffer {
-    const bytes = this.buffer.subarray(0, to - from);
-    const there = Math.max(0, Math.min(to, this.disk.size) - from);
-    if (there > 0) this.disk.read(bytes.subarray(0, there), from);
-    bytes.fill(0, there);
-    return bytes;
-  }
 }
 
 /** Where the sector begins in which they first differ between `from` and `to`, which are at most a block apart. */

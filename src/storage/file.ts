@@ -30,6 +30,7 @@ export class FileStorage implements Storage {
   private readonly unsafe: boolean;
   private failed: unknown;
   private release: (() => void) | undefined;
+  private known: string | undefined;
 
   constructor(file: OpenFile, release?: () => void) {
     this.name = file.name;
@@ -145,6 +146,16 @@ export class FileStorage implements Storage {
     }
   }
 
+  sameAs(other: Storage): boolean {
+    return other instanceof FileStorage && this.identity === other.identity;
+  }
+
+  /** As long as it is open no other file has it. */
+  private get identity(): string {
+    this.known ??= identityOf(this.fd);
+    return this.known;
+  }
+
   /** SEEK_DATA / SEEK_HOLE; a host without them (or without the FFI) answers that all is data. */
   extent(at: number): StorageExtent {
     const end = this.size();
@@ -195,4 +206,9 @@ export function fileLength(fd: number, name: string): number {
   } catch (error) {
     throw hostError(`cannot tell the size of ${name}`, error);
   }
+}
+
+function identityOf(fd: number): string {
+  const { dev, ino } = fs.fstatSync(fd, { bigint: true });
+  return `${dev}:${ino}`;
 }

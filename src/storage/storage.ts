@@ -56,6 +56,8 @@ export interface Storage {
    * have been written. Absent where no host could.
    */
   copyFrom?(source: Storage, from: number, at: number, length: number): boolean;
+  /** Whether both are all of one file of the host. Absent where that is only so if they are one object. */
+  sameAs?(other: Storage): boolean;
   /** The run that holds `at` (0 <= at < size). Where the host cannot tell, everything is data. */
   extent(at: number): StorageExtent;
   /** Bytes the host has allocated for it (what `du` counts). */

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { type ComparedDisk, compareDisks, type Difference, SECTOR } from '../../src/convert/compare.js';
+import { compareDisks, type Difference } from '../../src/convert/compare.js';
+import { type ComparedDisk, SECTOR } from '../../src/convert/side.js';
 import { finished } from '../support/finished.js';
 import { Random, SEED } from '../support/seed.js';
 import { contentOf, data, hole, MadeDisk } from './made-disk.js';

@@ -1,5 +1,5 @@
 /** Disks made of runs, for tests of what reads disks by their extents. */
-import type { ComparedDisk } from '../../src/convert/compare.js';
+import type { ComparedDisk } from '../../src/convert/side.js';
 import type { Extent } from '../../src/image/image.js';
 import type { Storage } from '../../src/storage/storage.js';
 
