@@ -53,6 +53,11 @@ export const verbs: readonly VerbEntry[] = [
     load: async () => (await import('./snapshot.js')).verb,
   },
   {
+    name: 'bitmap',
+    summary: 'list, add, change and remove the persistent bitmaps of an image',
+    load: async () => (await import('./bitmap.js')).verb,
+  },
+  {
     name: 'key',
     summary: 'list, add and remove the passphrases of a LUKS image',
     load: async () => (await import('./key.js')).verb,

@@ -1,4 +1,5 @@
 import type { Storage } from '../storage/storage.js';
+import type { Bitmaps } from './bitmaps.js';
 import type { CheckOptions, CheckReport } from './check.js';
 import type { Container } from './container.js';
 import type { Creation } from './creation.js';
@@ -102,6 +103,8 @@ export interface ImageFormat extends Recognised {
   readonly creation?: Creation;
   /** What begins with the image's LUKS header and holds its key slots; undefined where it has none. */
   keySlots?(storage: Storage, limits: Limits): Storage | undefined;
+  /** Persistent bitmaps; there where the format has them. */
+  readonly bitmaps?: Bitmaps;
   /** Checks the structure, and mends it where asked. The storage stays the caller's. Throws as `open`. */
   check?(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport;
 }

@@ -4,6 +4,7 @@ import { roundUp } from '../../lib/bits.js';
 import type { RawExtension } from './extensions.js';
 import {
   BITMAP_HEADER_BYTES,
+  bitmapFlags,
   EXTENSION_HEADER_BYTES,
   FEATURE_NAME_BYTES,
   type Features,
@@ -76,6 +77,8 @@ export interface HeaderChanges {
   readonly autoclear?: Features;
   readonly backingAt?: number;
   readonly backingBytes?: number;
+  /** The first sector with other extensions; the fields above are put into it. */
+  readonly start?: Buffer;
 }
 
 /** Puts changed fields into the first sector of a header; `clusterSize` is the image's. */
@@ -217,6 +220,18 @@ export function encodeBitmap(entry: {
   into.writeUInt8(Math.log2(entry.granularity), 17);
   into.writeUInt16BE(name.length, 18);
   into.set(name, BITMAP_HEADER_BYTES);
+  return into;
+}
+
+/** A directory entry as stored, with another table and another `auto` flag. */
+export function changedBitmap(
+  stored: Buffer,
+  fields: { readonly tableAt: number; readonly tableEntries: number; readonly auto: boolean },
+): Buffer {
+  const into = Buffer.from(stored);
+  putU64(into, 0, fields.tableAt);
+  into.writeUInt32BE(fields.tableEntries, 8);
+  into.writeUInt32BE(bitmapFlags(into.readUInt32BE(12), fields.auto), 12);
   return into;
 }
 

@@ -63,11 +63,29 @@ export interface Header {
  * `corrupt`, `truncated`, `limit`, and `unsupported` for versions and incompatible features we do not know.
  */
 export function readHeader(storage: Storage, limits: Limits): Header {
-  const name = storage.name;
   const fields = readFields(storage);
-  const clusterSize = checkGeometry(fields, name);
-  const cluster = Buffer.alloc(clusterSize);
+  const cluster = Buffer.alloc(checkGeometry(fields, storage.name));
   readPadded(storage, cluster, 0);
+  return headerIn(cluster, fields, storage, limits);
+}
+
+/** The same of a first cluster that is about to be written: nothing is read. */
+export function headerOf(cluster: Buffer, storage: Storage, limits: Limits): Header {
+  const head = Buffer.alloc(HEADER_BYTES.known);
+  cluster.copy(head);
+  return headerIn(cluster, decodeHeader(head, storage.name), storage, limits);
+}
+
+/** The first bytes of the image, for one who is about to write them again: all that the file has, zeros behind. */
+export function readStart(storage: Storage, bytes: number): Buffer {
+  const start = Buffer.alloc(bytes);
+  readTable(storage, start.subarray(0, Math.min(bytes, storage.size())), 0, 'header');
+  return start;
+}
+
+function headerIn(cluster: Buffer, fields: HeaderFields, storage: Storage, limits: Limits): Header {
+  const name = storage.name;
+  const clusterSize = checkGeometry(fields, name);
   const end = fields.backingAt === 0 ? clusterSize : fields.backingAt;
   const raw = splitExtensions(cluster, fields.headerBytes, end, name);
   for (const bit of unknownIncompatible(fields.incompatible)) {

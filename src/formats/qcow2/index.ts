@@ -1,4 +1,5 @@
 import type { ImageFormat } from '../../image/format.js';
+import { bitmaps } from './bitmaps/change.js';
 import { check } from './check/check.js';
 import { creation } from './create/create.js';
 import { keySlots } from './encryption.js';
@@ -22,5 +23,6 @@ export const qcow2: ImageFormat = {
   open: openImage,
   creation,
   keySlots,
+  bitmaps,
   check,
 };

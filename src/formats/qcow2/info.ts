@@ -1,7 +1,7 @@
 import type { ImageInfo, Json } from '../../image/image.js';
 import type { Limits } from '../../image/limits.js';
 import type { Storage } from '../../storage/storage.js';
-import { readBitmaps } from './bitmaps.js';
+import { readBitmaps } from './bitmaps/directory.js';
 import { encryptionData } from './encryption.js';
 import type { Header } from './header.js';
 

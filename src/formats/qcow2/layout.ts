@@ -205,6 +205,16 @@ export function inUseFlags(flags: number): number {
   return (flags | 1) >>> 0;
 }
 
+/** The flags of a bitmap, with "auto" set or not. */
+export function bitmapFlags(flags: number, auto: boolean): number {
+  return (auto ? flags | 2 : flags & ~2) >>> 0;
+}
+
+/** A feature field with a bit set or not; the bit is below 32. */
+export function withFeature({ high, low }: Features, bit: number, set: boolean): Features {
+  return { high, low: (set ? low | (1 << bit) : low & ~(1 << bit)) >>> 0 };
+}
+
 // --- snapshot table and bitmap directory ---------------------------------------------------------------------------
 
 export const SNAPSHOT_HEADER_BYTES = 40;

@@ -2,7 +2,7 @@ import type { Limits } from '../../../image/limits.js';
 import { bigEndianWords, roundDown } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import { readPadded, readTable, type Storage } from '../../../storage/storage.js';
-import { bitmapRanges } from '../bitmaps.js';
+import { bitmapRanges } from '../bitmaps/directory.js';
 import type { Header } from '../header.js';
 import {
   allocatedAndZero,

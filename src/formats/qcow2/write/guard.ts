@@ -2,7 +2,7 @@ import type { Limits } from '../../../image/limits.js';
 import { BitPages } from '../../../lib/bits.js';
 import { corrupt, ImgfsError } from '../../../lib/errors.js';
 import type { Storage } from '../../../storage/storage.js';
-import { bitmapRanges } from '../bitmaps.js';
+import { bitmapRanges } from '../bitmaps/directory.js';
 import { entryOffset, L1_ENTRY_BYTES } from '../read/layout.js';
 import type { L1 } from '../read/tables.js';
 import { readSnapshots, snapshotTableBytes } from '../snapshots.js';

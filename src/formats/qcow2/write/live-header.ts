@@ -2,9 +2,9 @@ import type { Health } from '../../../image/health.js';
 import type { Limits } from '../../../image/limits.js';
 import { rewrite } from '../../../image/rewrite.js';
 import type { Stamps } from '../../../image/sharing.js';
-import { readPadded, type Storage } from '../../../storage/storage.js';
+import type { Storage } from '../../../storage/storage.js';
 import { type HeaderChanges, putHeaderChanges } from '../encode.js';
-import { type Header, readHeader } from '../header.js';
+import { type Header, headerOf, readHeader, readStart } from '../header.js';
 import { AUTOCLEAR, hasFeature } from '../layout.js';
 import { STAMP } from './cells.js';
 
@@ -46,11 +46,14 @@ export class LiveHeader {
    * Stores changed fields. What they point to must be durable; they themselves are after the next barrier. When the
    * write fails and cannot be undone, nobody can tell which header the file has: the image is damaged.
    */
-  change(changes: HeaderChanges, health: Health): void {
-    const old = Buffer.alloc(SECTOR);
-    readPadded(this.storage, old, 0);
-    const sector = Buffer.from(old);
+  change({ start, ...changes }: HeaderChanges, health: Health): void {
+    const old = readStart(this.storage, SECTOR);
+    const sector = Buffer.from(start ?? old);
     putHeaderChanges(sector, changes, this.current.clusterSize);
+    if (start !== undefined) {
+      this.replaceStart(sector, health);
+      return;
+    }
     rewrite(this.storage, { at: 0, bytes: sector, old }, health);
     const { autoclear, ...fields } = changes;
     this.current = {
@@ -61,12 +64,14 @@ export class LiveHeader {
     this.changed();
   }
 
-  /** As `change`, of the whole first sector, extensions included: the header is then read again. */
+  /** As `change`, of the whole first sector, extensions included. Once it is written nothing is left that could fail. */
   replaceStart(sector: Buffer, health: Health): void {
-    const old = Buffer.alloc(sector.length);
-    readPadded(this.storage, old, 0);
+    const cluster = readStart(this.storage, this.current.clusterSize);
+    const old = Buffer.from(cluster.subarray(0, sector.length));
+    sector.copy(cluster);
+    const next = headerOf(cluster, this.storage, this.limits);
     rewrite(this.storage, { at: 0, bytes: sector, old }, health);
-    this.current = readHeader(this.storage, this.limits);
+    this.current = next;
     this.changed();
   }
 

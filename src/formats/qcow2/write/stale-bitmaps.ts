@@ -3,7 +3,7 @@ import type { Limits } from '../../../image/limits.js';
 import { rewrite } from '../../../image/rewrite.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import { readTable, type Storage } from '../../../storage/storage.js';
-import { readBitmaps } from '../bitmaps.js';
+import { readBitmaps } from '../bitmaps/directory.js';
 import type { Header } from '../header.js';
 import { BITMAP_FLAGS_AT, inUseFlags } from '../layout.js';
 

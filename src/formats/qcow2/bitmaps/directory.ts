@@ -1,25 +1,21 @@
-import { checkTable, type Limits } from '../../image/limits.js';
-import { bigEndianWords, roundUp } from '../../lib/bits.js';
-import { corrupt, ImgfsError } from '../../lib/errors.js';
-import { readTable, type Storage } from '../../storage/storage.js';
-import type { Header } from './header.js';
-import { BITMAP_HEADER_BYTES, decodeBitmap, MAX } from './layout.js';
-import { entryOffset, hasOffset, L1_ENTRY_BYTES } from './read/layout.js';
+import type { DirtyBitmap } from '../../../image/image.js';
+import { checkTable, type Limits } from '../../../image/limits.js';
+import { bigEndianWords, roundUp } from '../../../lib/bits.js';
+import { corrupt, ImgfsError } from '../../../lib/errors.js';
+import { readTable, type Storage } from '../../../storage/storage.js';
+import type { Header } from '../header.js';
+import { BITMAP_HEADER_BYTES, decodeBitmap, MAX } from '../layout.js';
+import { entryOffset, hasOffset, L1_ENTRY_BYTES } from '../read/layout.js';
 
 /** A persistent dirty bitmap, as the directory lists it. */
-export interface BitmapEntry {
-  readonly name: string;
-  /** Guest bytes per bit. */
-  readonly granularity: number;
-  /** Its last user did not finish: the content cannot be trusted. */
-  readonly inUse: boolean;
-  /** It must track changes from the moment the image is opened for writing. */
-  readonly auto: boolean;
+export interface BitmapEntry extends DirtyBitmap {
   /** Where its table lies. */
   readonly tableAt: number;
   readonly tableEntries: number;
   /** Where its entry lies in the directory. */
   readonly entryAt: number;
+  /** The entry as stored, padded, fields we do not know included. */
+  readonly stored: Buffer;
 }
 
 /** A range of the image file. */
@@ -64,25 +60,35 @@ export function* bitmapRanges(storage: Storage, header: Header, limits: Limits):
   const claim = header.extensions.bitmaps;
   if (claim === undefined || !header.bitmapsValid) return;
   yield { at: claim.at, bytes: claim.bytes };
-  for (const { tableAt, tableEntries } of readBitmaps(storage, header, limits)) {
-    const bytes = checkTable(storage, {
-      name: 'bitmap table',
-      at: tableAt,
-      entries: tableEntries,
-      entryBytes: L1_ENTRY_BYTES,
-      maxBytes: limits.tableBytes,
-      alignment: header.clusterSize,
-    });
-    yield { at: tableAt, bytes };
-    const table = new Uint8Array(bytes);
-    readTable(storage, table, tableAt, 'bitmap table');
-    const words = bigEndianWords(table);
+  for (const entry of readBitmaps(storage, header, limits)) {
+    const words = readBitmapTable(storage, header, limits, entry);
+    yield { at: entry.tableAt, bytes: entry.tableEntries * L1_ENTRY_BYTES };
     for (let i = 0; i < words.length; i += 2) {
       if (hasOffset(words[i]!, words[i + 1]!)) {
         yield { at: entryOffset(words[i]!, words[i + 1]!), bytes: header.clusterSize };
       }
     }
   }
+}
+
+/** A bitmap's table, as words: where its clusters of bits lie. Throws `corrupt`, `truncated`, `limit`. */
+export function readBitmapTable(
+  storage: Storage,
+  { clusterSize }: Header,
+  limits: Limits,
+  { tableAt, tableEntries }: Pick<BitmapEntry, 'tableAt' | 'tableEntries'>,
+): Uint32Array {
+  const bytes = checkTable(storage, {
+    name: 'bitmap table',
+    at: tableAt,
+    entries: tableEntries,
+    entryBytes: L1_ENTRY_BYTES,
+    maxBytes: limits.tableBytes,
+    alignment: clusterSize,
+  });
+  const table = new Uint8Array(bytes);
+  readTable(storage, table, tableAt, 'bitmap table');
+  return bigEndianWords(table);
 }
 
 function readEntry(directory: Buffer, at: number, name: string): { entry: BitmapEntry; end: number } {
@@ -94,6 +100,7 @@ function readEntry(directory: Buffer, at: number, name: string): { entry: Bitmap
   if (nameEnd > directory.length) throw corrupt(overrun);
   if (fields.nameBytes > MAX.bitmapNameBytes) throw new ImgfsError('limit', `${name}: a bitmap's name is too long`);
   if (fields.granularityBits > MAX_GRANULARITY_BITS) throw corrupt(`${name}: a bitmap's granularity is impossible`);
+  const end = at + roundUp(nameEnd - at, 8);
   const entry = {
     name: directory.toString('utf8', nameAt, nameEnd),
     granularity: 2 ** fields.granularityBits,
@@ -102,6 +109,7 @@ function readEntry(directory: Buffer, at: number, name: string): { entry: Bitmap
     tableAt: fields.tableAt,
     tableEntries: fields.tableEntries,
     entryAt: at,
+    stored: directory.subarray(at, end),
   };
-  return { entry, end: at + roundUp(nameEnd - at, 8) };
+  return { entry, end };
 }
