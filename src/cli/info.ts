@@ -2,10 +2,11 @@ import type { Command } from 'commander';
 import { describeChain, describeImage, infoJson } from '../image/describe.js';
 import { containerText, describeContainer } from '../image/describe-container.js';
 import { infoText } from '../image/info-text.js';
-import { openContainer } from '../image/open.js';
+import { openAny } from '../image/open.js';
+import { OpenedContainer } from '../image/opened-container.js';
 import { jsonText } from '../lib/json-text.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
-import { declareOpenOptions, type OpenFlags, openOptions, openToLook } from './open-options.js';
+import { declareOpenOptions, lookingAt, type OpenFlags, openOptions } from './open-options.js';
 import { print } from './output.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
 
@@ -24,14 +25,13 @@ export const verb: Verb = {
     const json = wantsJson(flags);
     const wholeChain = flags.backingChain === true;
     const options = openOptions(flags);
-    const container = openContainer(path, options);
-    if (container !== undefined) {
-      const document = describeContainer(container);
-      container.close();
+    const opened = lookingAt(path, wholeChain ? options : { ...options, references: 'unopened' }, openAny);
+    if (opened instanceof OpenedContainer) {
+      const document = describeContainer(opened);
+      opened.close();
       print(json ? jsonText(document) : containerText(document));
       return 0;
     }
-    const opened = openToLook(path, wholeChain ? options : { ...options, references: 'unopened' });
     try {
       const documents = wholeChain ? describeChain(opened) : [describeImage(opened)];
       if (!json) print(documents.map(infoText).join('\n'));

@@ -88,12 +88,17 @@ export function writeOptions(path: string, flags: WriteFlags): OpenOptions {
 
 /** Opens an image only to look at it: one that somebody writes is read all the same, with a warning. */
 export function openToLook(path: string, options: OpenOptions): OpenedImage {
+  return lookingAt(path, options, openImage);
+}
+
+/** As `openToLook`, by a way to open it that suits the verb. */
+export function lookingAt<T>(path: string, options: OpenOptions, open: (path: string, how: OpenOptions) => T): T {
   try {
-    return openImage(path, options);
+    return open(path, options);
   } catch (error) {
     if (!(error instanceof ImgfsError) || error.reason !== 'locked' || options.forceShare) throw error;
     warn(`${error.message}; reading it all the same, what is shown may be out of date`);
-    return openImage(path, { ...options, forceShare: true });
+    return open(path, { ...options, forceShare: true });
   }
 }
 

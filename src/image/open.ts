@@ -100,6 +100,12 @@ export function openImage(path: string, options: OpenOptions): OpenedImage {
   return openFrom(options, (files, access) => files.open(path, access));
 }
 
+/** As `openImage`, but for a container, which is opened as a whole. The file is opened once. */
+export function openAny(path: string, options: OpenOptions): OpenedImage | OpenedContainer {
+  const files = new HostFiles(options.forceShare ? 'anyone' : 'no-writers', options.warn);
+  return new Opening(files, options).openAny(files.open(path), options.format);
+}
+
 /** As `openImage`, of a file without a name that anybody should use. Takes ownership of the descriptor. */
 export function openMade(fd: number, name: string, options: OpenOptions): OpenedImage {
   return openFrom(options, (files, access) => files.made(fd, name, access));
@@ -123,7 +129,8 @@ export function openContainer(path: string, options: OpenOptions): OpenedContain
     storage = files.storage(file);
     const { formats, format: declared } = options;
     if (formatOf({ storage, formats, declared, device: file.device }).kind !== 'container') return undefined;
-    return opening.container(files.again(file), declared);
+    const opened = opening.openAny(files.again(file), declared);
+    return opened instanceof OpenedContainer ? opened : undefined;
   } catch (error) {
     // What a container cannot be opened for is told by whoever opens one of its disks, in the same words.
     if (!(error instanceof ImgfsError)) throw error;
@@ -204,13 +211,13 @@ class Opening {
     }
   }
 
-  /** Takes over one use of the file. Throws where it is no container. */
-  container(file: HostFile, declared: string | undefined): OpenedContainer {
+  /** Takes over one use of the file. */
+  openAny(file: HostFile, declared: string | undefined): OpenedImage | OpenedContainer {
     const storage = this.files.storage(file);
     try {
       const format = this.formatOf(file, storage, declared, []);
-      if (format.kind !== 'container') throw new Error(`${file.name} is no container`);
-      return this.openedContainer(file, storage, format);
+      if (format.kind === 'container') return this.openedContainer(file, storage, format);
+      return this.openAs(openable(storage, format), { file, storage, declared, above: [] });
     } catch (error) {
       storage.close();
       throw error;

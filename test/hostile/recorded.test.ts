@@ -3,6 +3,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
+import { virtualBox } from '../../src/formats/ova/samples/descriptors.js';
+import { samples } from '../../src/formats/ova/samples.js';
 import { needsTool } from '../support/qemu.js';
 import { withScratch } from '../support/scratch.js';
 import { MARKS, makePlace, type Place, qcow2Naming, vmdkNaming, writeCorpus } from './corpus.js';
@@ -85,6 +87,8 @@ describe('hostile: recorded by strace', () => {
         place.put('e.qcow2', qcow2Naming({ dataFile: { name: '/etc/passwd' } })),
         place.put('f.vmdk', vmdkNaming(['RW 1 FLAT "base" 0', 'RW 1 SPARSE "/etc/passwd"'])),
         place.put('g.vmdk', vmdkNaming(['RW 1 ZERO'], '/etc/passwd')),
+        place.put('h.ovf', Buffer.from(virtualBox([{ href: 'base' }]))),
+        place.put('i.ova', samples.good()[0]!.container),
       ];
       for (const image of images) {
         const { opened, output } = record(directory, [CLI, 'info', image]);
