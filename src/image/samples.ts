@@ -87,6 +87,8 @@ export interface WritableSample {
   readonly packs?: true;
   /** Whether the disk can become larger and smaller, or only larger. */
   readonly resize?: 'both' | 'grow';
+  /** Set where the file's length is the disk's: while it grows a crash may leave any size between, and there anything. */
+  readonly growsGradually?: true;
   readonly qemu: QemuJudge;
   /** Why some space is lost for good when this is written, even where nothing goes wrong. Otherwise none may be. */
   readonly loses?: string;

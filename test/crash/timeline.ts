@@ -29,9 +29,15 @@ export function worldsAfter(worlds: readonly World[], { operation, stamp }: Step
   return newest === undefined ? [] : [newest.settled()];
 }
 
-/** The worlds that are possible while an operation runs: as before it, or as after it, never in between. */
-export function worldsDuring(worlds: readonly World[], step: Step): readonly World[] {
+/**
+ * The worlds that are possible while an operation runs: as before it, or as after it, never in between, but for disks
+ * that grow gradually.
+ */
+export function worldsDuring(worlds: readonly World[], step: Step, gradual = false): readonly World[] {
   const { operation, stamp } = step;
+  if (gradual && operation.do === 'resize') {
+    return [...worlds.map((world) => world.growing(operation.size)), ...worldsAfter(worlds, step)];
+  }
   const changed = worlds.map((world) => world.after(operation, stamp));
   if (ATOMIC.has(operation.do)) return [...worlds, ...changed];
   if (!DURABLE.has(operation.do)) return changed;
@@ -45,6 +51,8 @@ export class Timeline {
   constructor(
     start: World,
     private readonly steps: readonly Step[],
+    /** Of a disk that grows gradually. */
+    private readonly gradual = false,
   ) {
     let worlds: readonly World[] = [start];
     this.states.push(worlds);
@@ -59,7 +67,9 @@ export class Timeline {
     const done = this.completed(entries);
     const worlds = this.states[done] ?? [];
     const running = this.steps[done];
-    return running !== undefined && this.isRunning(done, entries) ? worldsDuring(worlds, running) : worlds;
+    return running !== undefined && this.isRunning(done, entries)
+      ? worldsDuring(worlds, running, this.gradual)
+      : worlds;
   }
 
   /** A number that is the same for moments with the same worlds. */

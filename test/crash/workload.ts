@@ -20,6 +20,8 @@ export interface Workload {
   readonly qemu?: QemuJudge;
   /** Why space may be lost without a crash. */
   readonly loses?: string | undefined;
+  /** As of a sample. */
+  readonly growsGradually?: true | undefined;
   /** Failing writes end between sectors. */
   readonly wholeSectors?: true | undefined;
   /** The image is marked dirty: until it is repaired its refcounts mean nothing. */
@@ -87,7 +89,7 @@ export function record(workload: Workload): Recording {
     }
     steps.push({ operation, stamp: n + 1, from, to: journal.entries.length });
   }
-  const timeline = new Timeline(first, steps);
+  const timeline = new Timeline(first, steps, workload.growsGradually);
   const { blockSize } = run.image;
   assertWritten(workload, run.image, timeline);
   run.image.close();

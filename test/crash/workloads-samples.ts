@@ -13,7 +13,7 @@ export const sampleWorkloads: readonly Workload[] = imageFormats.flatMap(({ name
 );
 
 function workloadsOf(format: string, sample: WritableSample): readonly Workload[] {
-  const { unit, units = UNITS, qemu, loses, oneIn, resize, wholeSectors } = sample;
+  const { unit, units = UNITS, qemu, loses, oneIn, resize, growsGradually, wholeSectors } = sample;
   const named = (what: string, operations: readonly Operation[]): Workload => ({
     name: `${format}: ${what}, ${sample.name}`,
     format,
@@ -21,6 +21,7 @@ function workloadsOf(format: string, sample: WritableSample): readonly Workload[
     operations,
     qemu,
     loses,
+    growsGradually,
     wholeSectors,
     ...(oneIn === undefined ? {} : { oneIn }),
   });

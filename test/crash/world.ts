@@ -19,6 +19,8 @@ export class World {
     /** By sector, everything it may hold, where that is not `base` alone. */
     private readonly contents: Map<number, readonly Uint8Array[]>,
     readonly snapshots: ReadonlyMap<string, PastDisk>,
+    /** A disk in the middle of growing may have any size up to this, and anything behind `size`. */
+    private readonly most = size,
   ) {}
 
   static of(disk: Uint8Array, snapshots: ReadonlyMap<string, PastDisk> = new Map()): World {
@@ -68,6 +70,11 @@ export class World {
     }
   }
 
+  /** On its way to `size`: what it shows already, and something that nobody was promised. */
+  growing(size: number): World {
+    return new World(this.size, this.base, this.contents, this.snapshots, Math.max(this.size, size));
+  }
+
   /** The newest content everywhere and nothing else. */
   settled(): World {
     return World.of(this.exact(), this.snapshots);
@@ -90,7 +97,7 @@ export class World {
    * `bytewise` allows mixtures of what a sector may hold: a failed write may end anywhere.
    */
   strangers(disk: Uint8Array, bytewise = false, most = 8): readonly number[] | undefined {
-    if (disk.length !== this.size) return undefined;
+    if (disk.length < this.size || disk.length > this.most) return undefined;
     const found: number[] = [];
     const sectors = [...this.contents.keys()].filter((sector) => sector * SECTOR < this.size).sort((a, b) => a - b);
     let at = 0;

@@ -25,6 +25,7 @@ export interface Prepared {
   readonly rig: Rig;
   readonly first: World;
   readonly operations: readonly Operation[];
+  readonly gradual: boolean;
   /** Where short writes end. */
   readonly sector: number;
 }
@@ -35,6 +36,7 @@ export function prepare(workload: Workload): Prepared {
     rig,
     first: firstWorld(rig),
     operations: workload.operations,
+    gradual: workload.growsGradually === true,
     sector: workload.wholeSectors === true ? 512 : 1,
   };
 }
@@ -59,6 +61,7 @@ class FaultRun {
   private readonly memory: readonly MemoryStorage[];
   private storages: ReturnType<Faults['inject']>[];
   private readonly operations: readonly Operation[];
+  private readonly gradual: boolean;
   private image: Image | undefined;
   /** What the image must show now, and what must be left if nothing more reaches it. */
   private shown: World;
@@ -67,7 +70,7 @@ class FaultRun {
   private broken = false;
 
   constructor(
-    { rig, first, operations, sector }: Prepared,
+    { rig, first, operations, gradual, sector }: Prepared,
     private readonly fault: Fault,
   ) {
     this.rig = rig;
@@ -77,6 +80,7 @@ class FaultRun {
     this.faults = new Faults({ ...fault, sector });
     this.storages = this.memory.map((storage) => this.faults.inject(storage));
     this.operations = operations;
+    this.gradual = gradual;
   }
 
   all(): void {
@@ -198,7 +202,7 @@ class FaultRun {
     // A snapshot whose making failed is in some of these worlds only; in the others nothing can have come of this.
     const without = this.kept.filter((world) => !possibleIn(world, step.operation));
     const within = this.kept.filter((world) => possibleIn(world, step.operation));
-    this.kept = [...without, ...worldsDuring(within, step)];
+    this.kept = [...without, ...worldsDuring(within, step, this.gradual)];
     const found = this.faults.suspended(() => readEverything(image));
     const verdict = judge(found, [this.shown, this.shown.after(step.operation, step.stamp)], true);
     if (verdict.kind !== 'good') {

@@ -25,7 +25,6 @@ export const samples: FormatSamples = {
   specimens: () => [],
   wholeAtAnyLength:
     'the length of the file decides the size of the disk; the fields of the header have a test of their own',
-  // Never resized: growing writes as it goes, so that a crash may leave any length between.
   writable: () => RECIPES.slice(0, 3).map(([name, recipe]) => writable(name, recipe)),
 };
 
@@ -39,6 +38,8 @@ function writable(name: string, recipe: LuksRecipe): WritableSample {
     unit: UNIT,
     files: (units) => [{ name: 'image', role: 'image', bytes: () => luksImage(recipe, pattern(units * UNIT, units)) }],
     qemu: 'nothing',
+    resize: 'both',
+    growsGradually: true,
     wholeSectors: true,
   };
 }

@@ -6,11 +6,15 @@ import type { LuksLayer } from './layer.js';
 
 /** How many zeros are written at once. */
 const MAX_ZEROS = 1024 * 1024;
+/** How much a container grows by before that is made durable. */
+const GROWTH = 64 * 1024 * 1024;
 
 /** Every sector lies where it belongs. Zeros are encrypted and written: a hole would read as anything. */
 export class LuksWriter implements LayerWriter {
   readonly unit = MAX_ZEROS;
   readonly ready = true;
+  /** The file is longer than the disk that everybody knows. */
+  private excess = false;
 
   constructor(
     private readonly layer: LuksLayer,
@@ -32,19 +36,57 @@ export class LuksWriter implements LayerWriter {
   publish(): void {}
 
   flush(): void {
+    this.cutExcess();
     this.health.barrier(this.layer.plain);
   }
 
   reach(): void {}
 
-  /** To whole sectors. What is new is written, as zeros: a container can have no holes. */
+  /**
+   * To whole sectors. What is new is written, as zeros: a container can have no holes. The length of the file is the
+   * size, so a crash can leave any between the old and the new one; each step is durable before the next, so that only
+   * the last one of them may read as noise then.
+   */
   resize(size: number): void {
-    this.layer.plain.resize(roundUp(size, SECTOR));
+    const { plain } = this.layer;
+    const [old, wanted] = [this.layer.size, roundUp(size, SECTOR)];
+    const kept = Math.min(old, wanted);
+    // Behind the disk there may be a part of a sector, which must not become one, or what an earlier growth left.
+    if (plain.size() > kept) plain.resize(kept);
+    this.excess = false;
+    if (wanted > old) this.grow(old, wanted);
     this.layer.resized();
-    this.health.barrier(this.layer.plain);
+    this.health.barrier(plain);
   }
 
   finish(): void {
+    this.cutExcess();
     this.health.barrier(this.layer.plain);
+  }
+
+  private grow(old: number, size: number): void {
+    const { plain } = this.layer;
+    try {
+      for (let at = old; at < size; ) {
+        at = Math.min(size, at + GROWTH);
+        plain.resize(at);
+        this.health.barrier(plain);
+      }
+    } catch (error) {
+      this.excess = true;
+      try {
+        this.cutExcess();
+      } catch {
+        // The first failure is the one to report.
+      }
+      throw error;
+    }
+  }
+
+  /** A growth that failed is taken back, now or as soon as the host lets it be. */
+  private cutExcess(): void {
+    if (!this.excess) return;
+    this.layer.plain.resize(this.layer.size);
+    this.excess = false;
   }
 }
