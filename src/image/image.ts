@@ -122,8 +122,9 @@ export interface Image {
   /** Replaces guest bytes. When it returns they are in the image's files, though not durable before `flush`. */
   write(from: Uint8Array, at: number): void;
   /**
-   * Overwrites as much of the beginning of `from` as lies where it can be overwritten in place, changing no table,
-   * and returns the bytes done: what several threads may do at once. `write` does the rest.
+   * Overwrites bytes where they lie, changing no table: what several threads may do at once. Returns how many were done,
+   * from the beginning: all, or all but a part of a sector, or none where some of the range has no place yet. `write`
+   * does the rest.
    */
   overwrite(from: Uint8Array, at: number): number;
   /**

@@ -20,6 +20,13 @@ export interface WrittenDisk {
   readsAsZeros(at: number, length: number): boolean;
 }
 
+/** Bytes that lie in one piece. */
+interface Run {
+  readonly storage: Storage;
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** At most this much goes into one placement, so that the buffer for copied content stays small. */
 const MAX_PLACEMENT = 4 * 1024 * 1024;
 const MAX_ZEROS = 1024 * 1024;
@@ -39,47 +46,74 @@ export class WritePath {
     readonly health: Health,
   ) {}
 
-  /**
-   * The bytes at the start of `from` that could be overwritten in place; changes no table. Where other threads may do
-   * the same at once, that ends before a sector of which only a part is written, if the storage must read it first.
-   */
+  /** As `Image.overwrite`. Parts of sectors are left to `write`: other threads may write the other part just now. */
   overwrite(from: Uint8Array, at: number): number {
-    return this.inPlace(from, at, true);
-  }
-
-  private inPlace(from: Uint8Array, at: number, shared: boolean): number {
     this.health.assertSound();
-    if (!this.writer.ready) return 0;
-    let done = 0;
-    while (done < from.length) {
-      const mapping = this.disk.map(at + done, from.length - done);
-      if (mapping.kind !== 'data' || mapping.ours !== true) break;
-      const { storage, offset } = mapping;
-      let run = mapping.length;
-      // Neighbours that continue it on the host go into the same host write.
-      while (done + run < from.length) {
-        const next = this.disk.map(at + done + run, from.length - done - run);
-        if (next.kind !== 'data' || next.ours !== true) break;
-        if (next.storage !== storage || next.offset !== offset + run) break;
-        run += next.length;
-      }
-      if (shared) run = wholeSectors(storage, at + done, run);
-      if (run === 0) break;
-      this.writer.guard(storage, offset, run);
-      storage.write(run === from.length ? from : from.subarray(done, done + run), offset);
-      done += run;
+    if (from.length === 0 || !this.writer.ready) return 0;
+    const run = this.ownRun(at, from.length);
+    if (run === undefined) return 0;
+    if (run.length === from.length) return this.overwriteSectors(run, from, at);
+    if (!this.isOwn(at + run.length, from.length - run.length)) return 0;
+    for (let done = 0; done < from.length; ) {
+      const next = this.ownRun(at + done, from.length - done);
+      const part = next === undefined ? 0 : this.overwriteSectors(next, from.subarray(done), at + done);
+      if (part === 0) return done;
+      done += part;
     }
-    return done;
+    return from.length;
   }
 
   write(from: Uint8Array, at: number): void {
     this.prepare();
-    for (let done = 0; ; ) {
+    for (let done = 0; done < from.length; ) {
       const rest = done === 0 ? from : from.subarray(done);
-      done += this.inPlace(rest, at + done, false);
-      if (done >= from.length) return;
-      done += this.place(from.subarray(done, done + MAX_PLACEMENT), at + done);
+      const own = this.ownRun(at + done, rest.length);
+      const after = own?.length ?? 0;
+      // What follows on the host elsewhere is the business of the next round.
+      if (own !== undefined && (after === rest.length || this.ownRun(at + done + after, 1) !== undefined)) {
+        this.overwriteRun(own, after, rest);
+        done += after;
+      } else {
+        done += this.place(rest, at + done, own);
+      }
     }
+  }
+
+  /** The run of the layer's own bytes that begins at `at`, one piece on the host. */
+  private ownRun(at: number, length: number): Run | undefined {
+    const first = this.disk.map(at, length);
+    if (first.kind !== 'data' || first.ours !== true) return undefined;
+    if (first.length === length) return first;
+    const { storage, offset } = first;
+    let run = first.length;
+    while (run < length) {
+      const next = this.disk.map(at + run, length - run);
+      if (next.kind !== 'data' || next.ours !== true) break;
+      if (next.storage !== storage || next.offset !== offset + run) break;
+      run += next.length;
+    }
+    return { storage, offset, length: run };
+  }
+
+  private isOwn(at: number, length: number): boolean {
+    for (let done = 0; done < length; ) {
+      const mapping = this.disk.map(at + done, length - done);
+      if (mapping.kind !== 'data' || mapping.ours !== true) return false;
+      done += mapping.length;
+    }
+    return true;
+  }
+
+  private overwriteSectors(run: Run, from: Uint8Array, at: number): number {
+    const length = wholeSectors(run.storage, at, run.length);
+    if (length > 0) this.overwriteRun(run, length, from);
+    return length;
+  }
+
+  /** With the first `length` bytes of `from`, which may go on behind the run. */
+  private overwriteRun({ storage, offset }: Run, length: number, from: Uint8Array): void {
+    this.writer.guard(storage, offset, length);
+    storage.write(length === from.length ? from : from.subarray(0, length), offset);
   }
 
   /** As `Image.copyIn`. */
@@ -184,21 +218,33 @@ export class WritePath {
     }
   }
 
-  /** Puts the beginning of `from` into new space. Returns how many of its bytes. */
-  private place(from: Uint8Array, at: number): number {
-    const placement = this.writer.allocate(at, from.length);
-    const head = at - placement.start;
-    const data = from.subarray(0, Math.min(from.length, placement.length - head));
+  /**
+   * Puts the beginning of `from` into new space, but for what goes to `own`, which lies before it. Returns how many of
+   * its bytes. Where the new space continues `own` on the host, one write serves both: a guest that writes on and on
+   * does so rarely in whole units, and past the host's page cache each write costs a visit to the disk.
+   */
+  private place(from: Uint8Array, at: number, own: Run | undefined): number {
+    const skip = own?.length ?? 0;
+    const placement = this.writer.allocate(at + skip, Math.min(from.length - skip, MAX_PLACEMENT));
+    const head = at + skip - placement.start;
+    const end = skip + Math.min(from.length - skip, placement.length - head);
     const harmless = this.isHarmless(placement);
+    const { storage, offset } = placement;
     try {
-      if (harmless) placement.storage.write(data, placement.offset + head);
-      else placement.storage.write(this.withOldContent(placement, data, head), placement.offset);
+      if (own !== undefined && harmless && continues(own, storage, offset + head)) {
+        this.overwriteRun(own, end, from);
+      } else {
+        if (own !== undefined) this.overwriteRun(own, skip, from);
+        const data = from.subarray(skip, end);
+        if (harmless) storage.write(data, offset + head);
+        else storage.write(this.withOldContent(placement, data, head), offset);
+      }
     } catch (error) {
       placement.abandon();
       throw error;
     }
     placement.commit(!harmless);
-    return data.length;
+    return end;
   }
 
   /**
@@ -220,6 +266,10 @@ export class WritePath {
     if (tail < length) this.disk.read(whole.subarray(tail), start + tail);
     return whole;
   }
+}
+
+function continues({ storage, offset, length }: Run, next: Storage, at: number): boolean {
+  return storage === next && offset + length === at;
 }
 
 /** How much of a run can be written without reading parts of sectors: none where it begins inside one. */

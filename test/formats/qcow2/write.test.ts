@@ -249,11 +249,19 @@ describe('qcow2, written', function () {
       return journal.entries.slice(before).map((entry) => (entry.kind === 'write' ? entry.bytes.length : entry.kind));
     };
     // Whatever has to be reserved first, the data goes out in one piece.
-    for (const at of [8, 32, 64, 90]) expect(during(at * MIB + at).slice(-2)).to.deep.equal([MIB, 512]);
+    for (const at of [8, 32, 64, 90, 97]) expect(during(at * MIB + at).slice(-2)).to.deep.equal([MIB, 512]);
     for (const at of [100, 110]) expect(during(at * MIB)).to.deep.equal([MIB, 512]);
+    const flushed = (): readonly string[] => {
+      const before = journal.entries.length;
+      image.flush();
+      return journal.entries.slice(before).map(({ kind }) => kind);
+    };
+    // Of what is reserved little is left: its continuation becomes durable with everything else.
+    expect(flushed()).to.deep.equal(['resize', 'write', 'flush']);
+    expect(flushed()).to.deep.equal(['flush']);
     const before = journal.entries.length;
-    image.flush();
-    expect(journal.entries.slice(before).map(({ kind }) => kind)).to.deep.equal(['flush']);
+    image.write(Buffer.alloc(32 * MIB, 2), 300 * MIB);
+    expect(journal.entries.slice(before).map(({ kind }) => kind)).not.to.include('flush');
     image.close();
   });
 });

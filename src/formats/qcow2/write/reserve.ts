@@ -7,6 +7,8 @@ import { type Changing, transact } from './transaction.js';
 const MIB = 1024 * 1024;
 /** What is reserved ahead: little at first, so that an image that is hardly written is hardly changed. */
 const FIRST_RUN_BYTES = MIB;
+/** Each run is so many times as long as the one before: every run costs a barrier. */
+const STEP = 4;
 const MAX_RUN_BYTES = 64 * MIB;
 const MAX_RUN_CLUSTERS = 8192;
 /** Refcounts one reservation looks at in search of freed clusters before it takes new ones. */
@@ -151,6 +153,29 @@ export class Reserve {
     else this.release({ first, count: end - first });
   }
 
+  /**
+   * Lengthens a run of new space that is mostly used up, with no barrier of its own: what is returned hands the new
+   * part out, and is to be called once the barrier that comes anyway has made its counts durable.
+   */
+  lengthen(): (() => void) | undefined {
+    const { cells, storage, clusterSize } = this;
+    const end = cells[CELL.runEnd]!;
+    const enough = this.left >= cells[CELL.runLength]! / 4;
+    if (enough || cells[CELL.runFresh] !== 1 || storage.size() !== end * clusterSize) return undefined;
+    if (this.countable(end, 1) === 0) return undefined;
+    const run = { first: end, count: this.countable(end, this.nextLength()) };
+    try {
+      this.raise(run);
+    } catch (error) {
+      // Nobody has asked for it yet.
+      if (this.parts.health.sound) return undefined;
+      throw error;
+    }
+    return () => {
+      cells[CELL.runEnd] = end + run.count;
+    };
+  }
+
   private nextLength(): number {
     const { cells, clusterSize } = this;
     const most = Math.min(
@@ -159,7 +184,7 @@ export class Reserve {
       Math.ceil(this.parts.live.now.size / 4 / clusterSize),
     );
     const length = cells[CELL.runLength]! || Math.ceil(FIRST_RUN_BYTES / clusterSize);
-    cells[CELL.runLength] = length * 2 > most ? Math.max(length, 1) : length * 2;
+    cells[CELL.runLength] = Math.max(length, Math.min(length * STEP, most), 1);
     return Math.max(4, Math.min(length, most));
   }
 
@@ -194,9 +219,8 @@ export class Reserve {
    * counts the new clusters yet, the tables are replaced by larger ones in one step.
    */
   private reserveFresh(most: number): void {
-    const { storage, clusterSize, refcounts } = this;
-    const before = storage.size();
-    const first = this.firstUncounted(Math.ceil(before / clusterSize));
+    const { storage, clusterSize } = this;
+    const first = this.firstUncounted(Math.ceil(storage.size() / clusterSize));
     const count = this.countable(first, most);
     if (count === 0) {
       let start = first;
@@ -208,15 +232,21 @@ export class Reserve {
       return;
     }
     const run = { first, count };
-    storage.resize((first + count) * clusterSize);
+    this.raise(run, () => this.parts.health.barrier(storage));
+    this.enter(run, true);
+  }
+
+  /** Counts a run behind the end of the file, which grows first. All is undone where that, or `then`, throws. */
+  private raise(run: ClusterRun, then = (): void => {}): void {
+    const before = this.storage.size();
+    this.storage.resize((run.first + run.count) * this.clusterSize);
     try {
-      refcounts.raise(run);
-      this.parts.health.barrier(storage);
+      this.refcounts.raise(run);
+      then();
     } catch (error) {
       this.undo(run, before);
       throw error;
     }
-    this.enter(run, true);
   }
 
   /** A crash may have left counts behind the end of the file; what has one is not touched. */

@@ -78,7 +78,9 @@ export class Qcow2Writer implements LayerWriter {
     this.trusting(() => {
       this.volume.catchUp();
       this.volume.publish();
+      const lengthened = this.volume.ready ? this.volume.reserve.lengthen() : undefined;
       this.volume.barrier();
+      lengthened?.();
     });
   }
 
