@@ -74,6 +74,50 @@ describe('imgfs resize', function () {
     });
   }
 
+  for (const [format, canShrink] of [
+    ['vdi', true],
+    ['vmdk', false],
+    ['qcow', false],
+  ] as const) {
+    it(`${format}, which qemu-img cannot: QEMU reads what was there, and zeros behind it`, () => {
+      const image = make(format);
+      const before = qemuBytes(image, '-f', format);
+      expect(imgfs(['resize', '-f', format, image, '+4M'])).to.deep.equal({
+        code: 0,
+        stdout: 'Image resized.\n',
+        stderr: '',
+      });
+      const larger = Buffer.concat([before, Buffer.alloc(4 * MIB)]);
+      expect(qemuBytes(image, '-f', format).equals(larger)).to.equal(true);
+      const shrunk = imgfs(['resize', '-f', format, '--shrink', image, '-5M']);
+      expect(shrunk.code, shrunk.stderr).to.equal(canShrink ? 0 : REFUSED);
+      const expected = canShrink ? larger.subarray(0, 3 * MIB) : larger;
+      expect(qemuBytes(image, '-f', format).equals(expected)).to.equal(true);
+    });
+  }
+
+  it('luks: what is new is stored zeros, however it is preallocated', () => {
+    const [image, passphrase] = [at('disk.luks'), at('passphrase')];
+    fs.writeFileSync(passphrase, 'abc');
+    const secret = ['--object', 'secret,id=s,data=abc'];
+    qemuImg('create', '-q', '-f', 'luks', ...secret, '-o', 'key-secret=s,iter-time=10', image, '1M');
+    for (const [mode, size] of [
+      ['off', '2M'],
+      ['falloc', '+1M'],
+      ['full', '+1M'],
+    ] as const) {
+      const args = ['--password-file', passphrase, `--preallocation=${mode}`, image, size];
+      expect(imgfs(['resize', ...args]).stderr).to.equal('');
+    }
+    const raw = at('disk.raw');
+    const opened = `driver=luks,key-secret=s,file.filename=${image}`;
+    qemuImg('convert', ...secret, '--image-opts', '-O', 'raw', opened, raw);
+    const disk = fs.readFileSync(raw);
+    expect(disk.length).to.equal(4 * MIB);
+    expect(disk.subarray(MIB).equals(Buffer.alloc(3 * MIB))).to.equal(true);
+    expect(fs.statSync(image).blocks * 512).to.be.at.least(3 * MIB);
+  });
+
   it('raw disks of any length, exactly; qcow2 in whole sectors only', () => {
     for (const size of ['+1000', '5000001', '4M']) expectSame('raw', ['--shrink'], size);
     for (const size of ['+1000', '5000001']) expectSame('qcow2', ['--shrink'], size);

@@ -13,6 +13,8 @@ const GROWTH = 64 * 1024 * 1024;
 export class LuksWriter implements LayerWriter {
   readonly unit = MAX_ZEROS;
   readonly ready = true;
+  /** Nothing more than what happens anyway: what is new is written. */
+  readonly preallocations = ['falloc', 'full'] as const;
   /** The file is longer than the disk that everybody knows. */
   private excess = false;
 
