@@ -18,7 +18,7 @@ export function cacheAccess(mode: string): Pick<WriteAccess, 'direct' | 'unsafe'
  */
 export function declareSourceCache(command: Command): void {
   command.option('-T, --source-cache <mode>', "qemu-img's cache mode for reading; without effect", (mode) => {
-    if (mode === 'off' || mode in CACHES) return mode;
+    if (mode === 'off' || Object.hasOwn(CACHES, mode)) return mode;
     throw new ImgfsError('unsupported', `unknown cache mode "${mode}"`, {
       hint: `there are ${Object.keys(CACHES).join(', ')}`,
     });

@@ -83,6 +83,7 @@ async function help(entry: VerbEntry | undefined, verbs: readonly VerbEntry[]): 
     print(command.helpInformation());
     return;
   }
+  const { formats } = await import('../formats/index.js');
   const width = Math.max(...verbs.map(({ name }) => name.length));
   const lines = verbs.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`);
   print(`Usage: imgfs VERB [options] ...
@@ -93,6 +94,8 @@ Mounts virtual disk images: each image and each of its snapshots as a flat raw f
 ${lines.join('\n')}
 
 "imgfs help VERB" tells what a verb takes, "imgfs --version" which imgfs this is.
+
+Supported formats: ${formats.flatMap(({ kind, name }) => (kind === 'known' ? [] : [name])).join(' ')}
 `);
 }
 

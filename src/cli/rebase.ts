@@ -6,7 +6,7 @@ import { identityIfThere, resolveBacking } from '../image/new-image.js';
 import { type ImagePlan, type OpenedImage, openImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { ImgfsError } from '../lib/errors.js';
-import { cacheAccess } from './cache-option.js';
+import { cacheAccess, declareSourceCache } from './cache-option.js';
 import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { hintWhereMounted } from './mounted-hint.js';
 import { declareWriteOptions, type WriteFlags, writeOptions } from './open-options.js';
@@ -18,7 +18,6 @@ interface RebaseFlags extends WriteFlags, ProgressFlags {
   readonly backingFormat?: string;
   readonly unsafe?: true;
   readonly cache: string;
-  readonly sourceCache: string;
   readonly forceShare?: true;
 }
 
@@ -37,8 +36,8 @@ export const verb: Verb = {
       .option('-F, --backing-format <fmt>', 'the format of that')
       .option('-u, --unsafe', 'change the name only, and open neither; without -b nothing lies below then')
       .option('-t, --cache <mode>', 'how the image is written: a caching mode as of mount', 'writeback')
-      .option('-T, --source-cache <mode>', 'taken for the sake of scripts', 'writeback')
       .option('-U, --force-share', 'read what lies below although another process writes it');
+    declareSourceCache(command);
     declareProgress(command);
     command.option('-q, --quiet', 'print nothing');
     declareWriteOptions(command);
@@ -47,7 +46,6 @@ export const verb: Verb = {
     const flags = command.opts<RebaseFlags>();
     const [path = ''] = command.args;
     const named = namedBy(flags);
-    cacheAccess(flags.sourceCache);
     const options = {
       ...writeOptions(path, flags),
       forceShare: flags.forceShare === true,

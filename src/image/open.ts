@@ -18,7 +18,7 @@ import { foundKey, type ImageKey, type KeyFinder, type Passphrases } from './key
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
 import { type MemberPlan, type PlacedMember, reopenMember } from './members.js';
 import { OpenedContainer } from './opened-container.js';
-import { formatNamed, formatOf, identify, isGuessedRaw, openable } from './probe.js';
+import { formatCalled, formatNamed, formatOf, identify, isGuessedRaw, openable } from './probe.js';
 import { findReference } from './search.js';
 import { SharedImage } from './shared-image.js';
 import { Sharing } from './sharing.js';
@@ -448,7 +448,7 @@ class Follower {
 
 /** A format that an image declares and nobody knows is that image's doing, not a mistake on the command line. */
 function assertKnown(file: HostFile, declared: string | undefined, formats: readonly Format[]): void {
-  if (declared === undefined || formats.some(({ name }) => name === declared)) return;
+  if (declared === undefined || formatCalled(formats, declared) !== undefined) return;
   throw new ImgfsError('unsupported', `${file.name} is declared as "${declared}", which imgfs does not know`);
 }
 

@@ -48,9 +48,17 @@ export function isGuessedRaw(format: ImageFormat, request: Pick<ProbeRequest, 's
   return format.name === 'raw' && request.declared === undefined && !format.extensions.includes(extension);
 }
 
+/** What QEMU calls formats that have another name here. */
+const ALIASES: ReadonlyMap<string, string> = new Map([['vpc', 'vhd']]);
+
+/** The format of that name, ours or QEMU's. */
+export function formatCalled(formats: readonly Format[], name: string): Format | undefined {
+  return formats.find((candidate) => candidate.name === (ALIASES.get(name) ?? name));
+}
+
 /** The format of that name. Throws `usage` with the names there are. */
 export function formatNamed(formats: readonly Format[], name: string): Format {
-  const format = formats.find((candidate) => candidate.name === name);
+  const format = formatCalled(formats, name);
   if (format !== undefined) return format;
   throw new ImgfsError('usage', `unknown format "${name}"`, {
     hint: `imgfs knows ${formats.map((candidate) => candidate.name).join(', ')}`,

@@ -120,6 +120,29 @@ export const DIFFERENCES: readonly Difference[] = [
     ],
   },
   {
+    what: 'without `-f`, a file named `.raw` is raw whatever it holds, and one named like another format must hold it',
+    why: 'else whoever writes the disk chooses its format',
+    rows: [
+      differs('info really.raw', [0, /file format: qcow2/], [0, /file format: raw/]),
+      differs('info zeros.vdi', [0, /file format: raw/], [1, /named like vdi but looks like raw/]),
+    ],
+  },
+  {
+    what: 'no formats but those of the table below: vpc (vhd), vhdx, qed, parallels and others are known by name only',
+    why: 'they are not there yet',
+    rows: [
+      differs('info a.vhd', [0, /file format: vpc/], [1, /cannot open this format yet/]),
+      differs('info -f vpc a.vhd', [0, /file format: vpc/], [1, /cannot open this format yet/]),
+      differs('create -f vpc new.vhd 1M', [0, /Formatting/], [1, /cannot be made yet/]),
+      differs('create -f qed new.qed 1M', [0, /Formatting/], [1, /cannot be made yet/]),
+    ],
+  },
+  {
+    what: 'no `bench`',
+    why: 'fio does that, on the mounted view',
+    rows: [differs('bench -c 1 -f raw a.raw', [0, /Run completed/], [1, /no verb is called "bench"/])],
+  },
+  {
     what: 'long options are written in full',
     why: 'an abbreviation means another option one day',
     rows: [differs('map --output=json --start=1M a.raw', [0, /"start"/], [1, /unknown option '--start=1M'/])],

@@ -39,6 +39,9 @@ export const STOCK: Readonly<Record<string, Item>> = {
   'zeros.raw': { make: (at, name) => raw(at(name), MIB) },
   'empty.raw': { make: (at, name) => raw(at(name), 0) },
   'text.txt': { make: (at, name) => fs.writeFileSync(at(name), 'no disk at all\n'.repeat(100)) },
+  // Their names say something else than what they hold.
+  'really.raw': { make: (at, name) => image(at(name), 'qcow2', '3M', WRITES) },
+  'zeros.vdi': { make: (at, name) => raw(at(name), MIB) },
   'folder.d': { make: (at, name) => fs.mkdirSync(at(name)) },
   'a.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', WRITES) },
   'old.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', WRITES, 'compat=0.10') },

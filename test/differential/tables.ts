@@ -1,5 +1,6 @@
 /** Every table of rows, one a verb. */
 import type { Row } from './row.js';
+import { rows as bitmap } from './rows/bitmap.js';
 import { rows as check } from './rows/check.js';
 import { rows as commit } from './rows/commit.js';
 import { rows as compare } from './rows/compare.js';
@@ -24,6 +25,7 @@ export const TABLES: Readonly<Record<string, readonly Row[]>> = {
   measure,
   resize,
   snapshot,
+  bitmap,
   rebase,
   commit,
 };

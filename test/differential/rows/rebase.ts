@@ -14,6 +14,8 @@ export const rows: readonly Row[] = [
   makes('rebase -u -b a.raw -F raw lost.qcow2', 'lost.qcow2'),
   makes('rebase -b a.raw -F raw blank.qcow2', 'blank.qcow2', { layout: 'free' }),
   makes('rebase -b other.qcow2 -F qcow2 wide.qcow2', 'wide.qcow2', { layout: 'free' }),
+  fails('rebase -T wat -b other.qcow2 -F qcow2 mid.qcow2', [/[Ii]nvalid source cache/, /cache mode/]),
+  fails('rebase -t wat -b other.qcow2 -F qcow2 mid.qcow2', [/[Ii]nvalid cache/, /cache/]),
   fails('rebase mid.qcow2', [/-b/, /-b/]),
   fails('rebase', [/Expecting one/, /argument/]),
   fails('rebase -b nobody -F raw mid.qcow2', [/No such file/, /does not exist|no such file/]),
