@@ -12,6 +12,12 @@ export function cacheAccess(mode: string): Pick<WriteAccess, 'direct' | 'unsafe'
   return { direct, unsafe };
 }
 
+/** A mode as it was given. Throws `usage` where there is no such. */
+export function cacheMode(mode: string): string {
+  cacheAccess(mode);
+  return mode;
+}
+
 /**
  * qemu-img's `-T`: how the host caches what is read. It changes no answer, so it is checked and then left alone. As for
  * qemu-img, another mode is a failure to open.

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { type Command, Option } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
+import { cacheMode, declareSourceCache } from './cache-option.js';
 import { collected, declareDiskOption, declareWriteOptions, type OpenFlags } from './open-options.js';
 import { declareProgress, type ProgressFlags } from './progress.js';
 import { parseSize } from './sizes.js';
@@ -22,6 +23,7 @@ export interface ConvertFlags extends OpenFlags, ProgressFlags {
   readonly object?: readonly string[];
   /** False with -n. */
   readonly create: boolean;
+  readonly cache: string;
   readonly targetIsZero?: true;
   readonly writableRefs?: true;
   readonly passwordFile?: readonly string[];
@@ -70,7 +72,14 @@ export function declareConvertOptions(command: Command): void {
     .option('-n, --no-create', 'write into a target that is there, over what it holds')
     .option('--target-is-zero', 'with -n: all of the target reads as zeros already')
     .option('-q, --quiet', 'show no progress')
+    .option(
+      '-t, --cache <mode>',
+      'with -n, how the target is written: a caching mode as of mount; a new one is durable when it has its name',
+      cacheMode,
+      'writeback',
+    )
     .option('-U, --force-share', 'read the sources although another process writes');
+  declareSourceCache(command);
   declareProgress(command);
   for (const [flags, what] of NOT_YET) {
     const refuse = (): never => {

@@ -12,6 +12,7 @@ import type { Image } from '../image/image.js';
 import type { WantedBacking } from '../image/new-image.js';
 import { openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
+import { cacheAccess } from './cache-option.js';
 import type { ConvertFlags } from './convert-options.js';
 import { parseCreateOptions } from './create-options.js';
 import { assertNotMounted, hintWhereMounted } from './mounted-hint.js';
@@ -135,7 +136,7 @@ function readsAsNoise(image: Image): boolean {
 
 /** With -n: the target is there already, and is what it was until it is written. */
 function openThere({ path, format, flags, passphrases }: Request, size: number, above: boolean): Target {
-  const write = { references: flags.writableRefs === true, direct: false, unsafe: false, threads: false };
+  const write = { references: flags.writableRefs === true, threads: false, ...cacheAccess(flags.cache) };
   const options = { ...openOptions(flags), forceShare: false, format, passphrases, write };
   const { image } = hintWhereMounted(path, () => openImage(path, options));
   const refuse = (why: string): never => {

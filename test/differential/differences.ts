@@ -128,6 +128,15 @@ export const DIFFERENCES: readonly Difference[] = [
     ],
   },
   {
+    what: 'what fails leaves no new file, and an image as it was',
+    why: 'a new image has its name only when it is complete; of several changes to bitmaps all are made or none',
+    rows: [
+      differs('convert -t wat -O raw a.raw new.raw', [1, /[Ii]nvalid cache/], [1, /unknown cache mode/]),
+      differs('bitmap --add bits.qcow2 one', [1, /already/], [1, /already/]),
+      differs('bitmap --merge nobody bits.qcow2 one', [1, /not found/], [1, /no bitmap "nobody"/]),
+    ],
+  },
+  {
     what: 'no formats but those of the table below: vpc (vhd), vhdx, qed, parallels and others are known by name only',
     why: 'they are not there yet',
     rows: [
