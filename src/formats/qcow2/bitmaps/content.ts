@@ -11,6 +11,8 @@ import { type BitmapEntry, readBitmapTable } from './directory.js';
 
 /** What QEMU takes of one bitmap. */
 const MAX_BYTES = 512 * 1024 * 1024;
+/** A byte of which every bit is set. */
+const ALL_SET = 255;
 
 /** The bits of one bitmap: read a cluster at a time, changed in memory, written by a transaction. */
 export class BitmapContent implements BitmapBits {
@@ -122,7 +124,7 @@ export class BitmapContent implements BitmapBits {
       for (let here = bit - n * perCluster; here < end; ) {
         const byte = Math.floor(here / 8);
         if (here % 8 === 0 && end - here >= 8) {
-          bytes[byte] = 0xff;
+          bytes[byte] = ALL_SET;
           here += 8;
         } else {
           if (!bitAt(bytes[byte]!, here % 8)) bytes[byte]! += 2 ** (here % 8);
@@ -138,7 +140,7 @@ export class BitmapContent implements BitmapBits {
     const changed = this.changed.get(n);
     if (changed !== undefined) return changed;
     const [high, low] = [this.words[n * 2]!, this.words[n * 2 + 1]!];
-    if (!hasOffset(high, low)) return low === 1 ? Buffer.alloc(this.clusterSize, 0xff) : undefined;
+    if (!hasOffset(high, low)) return low === 1 ? Buffer.alloc(this.clusterSize, ALL_SET) : undefined;
     const at = entryOffset(high, low);
     if (Number.isNaN(at) || at % this.clusterSize !== 0) {
       throw corrupt(`${this.storage.name}: bitmap "${this.name}" has misplaced bits`);
