@@ -139,7 +139,6 @@ export class StreamWriter implements LayerWriter, Layer {
   allocate(at: number): Placement {
     const number = Math.floor(at / this.unit);
     this.assertAhead(number);
-    this.closeGrain();
     const bytes = new MemoryStorage(this.storage.name, this.unit);
     return {
       start: number * this.unit,
@@ -147,7 +146,9 @@ export class StreamWriter implements LayerWriter, Layer {
       storage: bytes,
       offset: 0,
       fresh: true,
+      // A write that comes here may go on from the open grain, and has only now written its part of that.
       commit: () => {
+        this.closeGrain();
         this.open = { number, bytes };
         this.next = number + 1;
         this.complete = false;

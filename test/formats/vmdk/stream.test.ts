@@ -46,7 +46,9 @@ describe('vmdk: filling a stream', () => {
       put(300, random.bytes(5000), false);
       put(4096, Buffer.alloc(100, 'back in the same grain '), false);
       put(3 * GRAIN, Buffer.alloc(4 * GRAIN, 'text '), true);
-      put(7 * GRAIN + 512, random.bytes(2 * GRAIN), false);
+      put(7 * GRAIN + 512, random.bytes(GRAIN), false);
+      // From the open grain on into the next ones.
+      put(8 * GRAIN + 512, random.bytes(2 * GRAIN), false);
       image.flush();
       // Another table, behind a flush.
       put(33 * MIB, random.bytes(GRAIN), true);
