@@ -10,7 +10,7 @@ import { declareSourceCache } from './cache-option.js';
 import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { hintWhereMounted } from './mounted-hint.js';
-import { declareDiskOption, declareOpenOptions, diskNumber, type OpenFlags, openOptions } from './open-options.js';
+import { declareDiskOption, declareOpenOptions, diskNumber, diskOptions, type OpenFlags } from './open-options.js';
 import { print, reportError } from './output.js';
 import { declareProgress, type ProgressFlags, ProgressLine, showing } from './progress.js';
 import type { Verb } from './verb.js';
@@ -84,10 +84,10 @@ async function withImages(
   flags: CompareFlags,
   body: (first: Image, second: Image) => Promise<number>,
 ): Promise<number> {
-  const options = openOptions(flags);
+  const options = diskOptions(flags);
   const first = open(path, options);
   try {
-    const second = open(other, { ...options, format: flags.secondFormat, disk: flags.secondDisk });
+    const second = open(other, { ...options, format: flags.secondFormat, disk: flags.secondDisk ?? 'first' });
     try {
       return await body(first, second);
     } finally {

@@ -19,7 +19,7 @@ import { asksForHelp, createHelp, type Optioned } from './create-options.js';
 import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { hintWhereMounted } from './mounted-hint.js';
 import { creatable } from './new-images.js';
-import { openOptions } from './open-options.js';
+import { diskOptions } from './open-options.js';
 import { print, warn } from './output.js';
 import { GivenPassphrases } from './passphrases.js';
 import { ProgressLine, showing } from './progress.js';
@@ -76,7 +76,7 @@ async function convert(request: Request): Promise<void> {
   const [sparse, threads, rate] = [sparseOf(flags), threadsOf(flags), rateOf(flags)];
   assertTogether(paths, flags);
   const settings = targetSettings(request);
-  const options: OpenOptions = { ...openOptions(flags), passphrases };
+  const options: OpenOptions = { ...diskOptions(flags), passphrases };
   const open = (name: string): OpenedImage => hintWhereMounted(name, () => openImage(name, options));
   const sources = new Sources(paths, open, flags.snapshot);
   const line = new ProgressLine({ verb: 'convert', label: 'converting', total: sources.disk.size }, flags);

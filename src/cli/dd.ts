@@ -13,7 +13,7 @@ import { ImgfsError } from '../lib/errors.js';
 import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { assertNotMounted, hintWhereMounted } from './mounted-hint.js';
 import { creatable } from './new-images.js';
-import { declareOpenOptions, type OpenFlags, openOptions } from './open-options.js';
+import { declareOpenOptions, diskOptions, type OpenFlags } from './open-options.js';
 import { warn } from './output.js';
 import { declareProgress, type ProgressFlags, ProgressLine, showing } from './progress.js';
 import { parseSize } from './sizes.js';
@@ -93,7 +93,7 @@ function parseOperands(operands: readonly string[]): Wanted {
 async function copyPart(wanted: Wanted, format: ImageFormat, flags: DdFlags): Promise<void> {
   const { from, to } = wanted;
   assertNotMounted(to);
-  const options = openOptions(flags);
+  const options = diskOptions(flags);
   const sources = new Sources([from], (path): OpenedImage => hintWhereMounted(path, () => openImage(path, options)));
   try {
     const own = identityIfThere(to);

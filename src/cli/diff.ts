@@ -8,7 +8,7 @@ import { type OpenedImage, openImage } from '../image/open.js';
 import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { hintWhereMounted } from './mounted-hint.js';
-import { declareOpenOptions, type OpenFlags, openOptions } from './open-options.js';
+import { declareOpenOptions, diskOptions, type OpenFlags } from './open-options.js';
 import { Printer, warn } from './output.js';
 import { declareProgress, type ProgressFlags, ProgressLine, showing } from './progress.js';
 import type { Verb } from './verb.js';
@@ -100,7 +100,7 @@ class Disks {
 
   constructor([one, other]: readonly [Named, Named], flags: DiffFlags) {
     try {
-      const options = openOptions(flags);
+      const options = diskOptions(flags);
       const format = flags.secondFormat;
       const first = this.open(one.path, () => openImage(one.path, options));
       this.first = this.state(first, one);

@@ -3,7 +3,7 @@ import { type Extent, extents } from '../image/image.js';
 import type { OpenedImage } from '../image/open.js';
 import { printable } from '../lib/errors.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
-import { declareDiskOption, declareOpenOptions, type OpenFlags, openOptions, openToLook } from './open-options.js';
+import { declareDiskOption, declareOpenOptions, diskOptions, type OpenFlags, openToLook } from './open-options.js';
 import { Printer } from './output.js';
 import { parseSize } from './sizes.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
@@ -29,7 +29,7 @@ export const verb: Verb = {
     const flags = command.opts<MapFlags>();
     const [path = ''] = command.args;
     const json = wantsJson(flags);
-    const opened = openToLook(path, openOptions(flags));
+    const opened = openToLook(path, diskOptions(flags));
     try {
       const { size } = opened.image;
       const start = Math.min(flags.startOffset ?? 0, size);

@@ -11,7 +11,7 @@ import { jsonText } from '../lib/json-text.js';
 import { parseCreateOptions } from './create-options.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { hintWhereMounted } from './mounted-hint.js';
-import { collected, declareOpenOptions, type OpenFlags, openOptions } from './open-options.js';
+import { collected, declareDiskOption, declareOpenOptions, diskOptions, type OpenFlags } from './open-options.js';
 import { print } from './output.js';
 import { parseSize } from './sizes.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
@@ -36,6 +36,7 @@ export const verb: Verb = {
       .option('--object <secret>', 'taken for the sake of scripts: nothing is encrypted here', collected);
     declareJsonOptions(command);
     declareOpenOptions(command, { letter: true });
+    declareDiskOption(command);
   },
   run(command: Command) {
     const flags = command.opts<MeasureFlags>();
@@ -58,7 +59,7 @@ function measure(path: string | undefined, flags: MeasureFlags): Measured {
     below === undefined ? undefined : { name: String(below), format: 'raw', image: undefined, modified: undefined };
   const wishes = { backing, values: new OptionValues(values) };
   if (path === undefined) return format.measure({ ...wishes, size: parseSize(flags.size ?? '', '--size') }, undefined);
-  const open = (name: string): OpenedImage => hintWhereMounted(name, () => openImage(name, openOptions(flags)));
+  const open = (name: string): OpenedImage => hintWhereMounted(name, () => openImage(name, diskOptions(flags)));
   const sources = new Sources([path], open, flags.snapshot);
   try {
     const { disk, bitmaps } = sources;

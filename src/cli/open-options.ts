@@ -67,12 +67,16 @@ export function openOptions(flags: OpenFlags): OpenOptions {
   return {
     formats,
     format: flags.format,
-    disk: flags.disk,
     references: { follow: flags.refs, allowed: flags.allowRefs ?? [] },
     forceShare: flags.forceShare === true,
     passphrases: flags.passwordFile && new GivenPassphrases(flags.passwordFile),
     warn,
   };
+}
+
+/** As `openOptions`, for a verb that reads one disk: of an appliance the one that is asked for, or the first. */
+export function diskOptions(flags: OpenFlags): OpenOptions {
+  return { ...openOptions(flags), disk: flags.disk ?? 'first' };
 }
 
 /** What they mean for the image at `path` that is to be changed: a repair that comes first shows how far it is. */

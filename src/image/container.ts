@@ -20,6 +20,8 @@ export interface ContainedFile {
 export interface ContainedDisk extends ContainedFile {
   /** A file that it needs, and that the container does not have: it cannot be opened. */
   readonly missing?: string | undefined;
+  /** Guest bytes, as the container says; undefined where it does not. */
+  readonly capacity: number | undefined;
   /** The image format that the container says it has; undefined where it is to be looked at. */
   readonly format: string | undefined;
 }
@@ -35,6 +37,8 @@ export interface Container {
   /** Digests of the files, and who vouches for them: where they lie, if they are there at all. */
   readonly manifest: ContainedFile | undefined;
   readonly certificate: ContainedFile | undefined;
+  /** What is in it and not offered, and why. */
+  readonly passedOver: readonly { readonly name: string; readonly why: string }[];
   /** What the container itself tells of its content, under keys of ours. */
   readonly info: { readonly [key: string]: Json };
 }

@@ -12,10 +12,17 @@ export interface ContainerDocument {
   readonly 'actual-size': number;
   /** In the order in which they are numbered; what is said of each is the descriptor's word. */
   readonly disks: readonly DiskDocument[];
-  readonly [key: string]: Json;
+  readonly 'passed-over'?: readonly PassedOverDocument[];
+  readonly [key: string]: Json | undefined;
 }
 
-type DiskDocument = { readonly number: number; readonly file: string; readonly format?: string };
+type DiskDocument = {
+  readonly number: number;
+  readonly file: string;
+  readonly format?: string;
+  readonly 'virtual-size'?: number;
+};
+type PassedOverDocument = { readonly name: string; readonly why: string };
 
 /** `manifest` is what is known of the manifest, if anybody has looked. */
 export function describeContainer(
@@ -27,11 +34,15 @@ export function describeContainer(
     filename: file.name,
     format,
     'actual-size': new FileStorage(file).allocated(),
-    disks: container.disks.map(({ name, format: declared }, n) => ({
+    disks: container.disks.map(({ name, format: declared, capacity }, n) => ({
       number: n + 1,
       file: name,
       ...(declared === undefined ? {} : { format: declared }),
+      ...(capacity === undefined ? {} : { 'virtual-size': capacity }),
     })),
+    ...(container.passedOver.length === 0
+      ? {}
+      : { 'passed-over': container.passedOver.map(({ name, why }) => ({ name, why })) }),
     descriptor: container.info,
     ...(manifest === undefined ? {} : { manifest }),
   };
@@ -43,7 +54,10 @@ export function containerText({ filename, format, disks, ...document }: Containe
     `container: ${filename}`,
     `file format: ${format}`,
     `disk size: ${sizeText(document['actual-size'])}`,
-    ...disks.map(({ number, file }) => `disk ${number}: ${file}`),
+    ...disks.map(({ number, file, 'virtual-size': size }) => {
+      return `disk ${number}: ${file}${size === undefined ? '' : ` (${sizeText(size)}, ${size} bytes)`}`;
+    }),
+    ...(document['passed-over'] ?? []).map(({ name, why }) => `passed over: ${name} (${why})`),
   ];
   return lines.map((line) => `${printable(line)}\n`).join('');
 }

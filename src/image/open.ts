@@ -28,8 +28,11 @@ export interface OpenOptions {
   readonly formats: readonly Format[];
   /** The format of the image the user names; undefined probes. */
   readonly format?: string | undefined;
-  /** Which disk of a container, from 1; 1 where nothing is said. An image has no others. */
-  readonly disk?: number | undefined;
+  /**
+   * Which disk of a container, by its number; an image has no others. `first` takes an image as it is. By default a
+   * container is refused: it is not one disk.
+   */
+  readonly disk?: number | 'first' | undefined;
   /** Which files the image may name; `unopened` does not even look for them. */
   readonly references: GatePolicy | 'unopened';
   /** Read although somebody writes. */
@@ -236,7 +239,7 @@ class Opening {
   private openAs(format: ImageFormat, { file, storage, declared, above, member }: ToOpen): OpenedImage {
     const { formats } = this.options;
     if (file.writable && !format.can.write) throw cannotWrite(file, format.name);
-    if (this.options.disk !== undefined && above.length === 0 && member === undefined) {
+    if (typeof this.options.disk === 'number' && above.length === 0 && member === undefined) {
       throw new ImgfsError('usage', `${file.name} is a disk, not several to choose from`, { hint: 'leave out --disk' });
     }
     const guessedRaw = isGuessedRaw(format, { storage, declared });
@@ -297,7 +300,10 @@ class Opening {
   private diskOf(file: HostFile, storage: Storage, format: ContainerFormat): OpenedImage {
     if (file.writable) throw cannotWrite(file, format.name);
     const opened = this.openedContainer(file, storage, format);
-    const disk = opened.openDisk(this.options.disk ?? 1);
+    const { disk: wanted } = this.options;
+    // Only when it is known to be sound: otherwise what is wrong with it is the better answer.
+    if (wanted === undefined) openable(storage, format);
+    const disk = opened.openDisk(typeof wanted === 'number' ? wanted : 1);
     opened.close();
     return disk;
   }

@@ -92,7 +92,7 @@ export function openable(storage: Storage, format: Format): ImageFormat {
   if (format.kind === 'image') return format;
   if (format.kind === 'container') {
     throw new ImgfsError('unsupported', `${storage.name} is ${format.summary} (${format.name})`, {
-      hint: 'one of its disks is needed here',
+      hint: 'unpack it, or convert one of its disks: an image is needed here',
     });
   }
   throw new ImgfsError('unsupported', `${storage.name} is ${format.summary} (${format.name})`, {

@@ -39,6 +39,19 @@ describe('imgfs convert, from appliances', () => {
     expect(none).to.include({ code: 1, stderr: `imgfs: ${app.ova} has no disk 3: they are 1 to 2\n` });
     expect(imgfs('map', '--disk', '0', app.ova).stderr).to.include('is no number of a disk');
     expect(imgfs('map', '--disk', '1', app.disks[0]!).stderr).to.include('is a disk, not several to choose from');
+    for (const args of [
+      ['create', '-f', 'qcow2', '-b', app.ova, '-F', 'ova', here.path('over.qcow2')],
+      ['rebase', '-b', app.ova, here.path('plain.qcow2')],
+      ['resize', app.ova, '+1M'],
+      ['snapshot', '-l', app.ova],
+      ['key', 'list', app.ova],
+    ]) {
+      qemuImg('create', '-q', '-f', 'qcow2', here.path('plain.qcow2'), '6M');
+      const { code, stderr } = imgfs(...args);
+      expect(code, args.join(' ')).to.equal(1);
+      expect(stderr, args.join(' ')).to.match(/^imgfs: .*app\.ova [^\n]*\n$/);
+    }
+    expect(fs.existsSync(here.path('over.qcow2'))).to.equal(false);
     expect(imgfs('convert', app.ova, app.ova).stderr).to.include('cannot be converted into itself');
   });
 });
@@ -120,11 +133,15 @@ describe('imgfs convert, to an appliance', () => {
     fs.writeFileSync(here.path('much.raw'), Buffer.alloc(32 * MIB, 'much'));
     const sources = Array.from({ length: 60 }, () => here.path('much.raw'));
     const child = here.startImgfs('convert', '-f', 'raw', ...sources, target);
+    let said = '';
+    child.stderr?.on('data', (bytes: Buffer) => {
+      said += bytes.toString();
+    });
     const read = (): number =>
       Number(/^rchar: (\d+)$/m.exec(fs.readFileSync(`/proc/${child.pid}/io`, 'ascii'))?.[1] ?? 0);
     await eventually('it reads', () => read() > 64 * MIB);
     child.kill('SIGINT');
-    expect(await new Promise((resolve) => child.once('exit', (_, by) => resolve(by)))).to.equal('SIGINT');
+    expect(await new Promise((resolve) => child.once('exit', (_, by) => resolve(by))), said).to.equal('SIGINT');
     expect(fs.readdirSync(folder)).to.deep.equal(['old.ova']);
     expect(fs.readFileSync(target, 'utf8')).to.equal('old');
   });

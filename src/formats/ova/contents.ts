@@ -10,6 +10,7 @@ export interface Contents {
   readonly find: (name: string) => Part | undefined;
   /** Names of files that are there whatever the descriptor says. */
   readonly others: readonly string[];
+  readonly passedOver: Container['passedOver'];
   /** What else is to be told of the container. */
   readonly more: { readonly [key: string]: Json };
 }
@@ -17,7 +18,7 @@ export interface Contents {
 const MOST_CHUNKS = 4096;
 
 /** Throws what parsing the descriptor throws, and what its chunks cannot be. */
-export function containerOf({ descriptor, find, others, more }: Contents): Container {
+export function containerOf({ descriptor, find, others, passedOver, more }: Contents): Container {
   const parsed = parseDescriptor(descriptor.bytes, descriptor.name);
   const files = new Map<string, ContainedFile>();
   const [manifest, certificate] = ['.mf', '.cert'].map((extension) => {
@@ -42,6 +43,7 @@ export function containerOf({ descriptor, find, others, more }: Contents): Conta
     descriptor,
     manifest,
     certificate,
+    passedOver,
     info: { ...more, ...tell(parsed) },
   };
 }
@@ -81,7 +83,7 @@ function diskOf(
     return part ?? [];
   });
   const missing = names.length === 0 ? href : names.find((name) => find(name) === undefined);
-  return { name: href, parts, packed, missing, format: formatOfUri(entry.formatUri) };
+  return { name: href, parts, packed, missing, capacity: entry.capacity, format: formatOfUri(entry.formatUri) };
 }
 
 function tell({ disks, files, systems, systemTypes }: Descriptor): { readonly [key: string]: Json } {

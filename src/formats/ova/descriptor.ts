@@ -105,7 +105,7 @@ function notUtf8(name: string): ImgfsError {
 function addFile(files: Map<string, FileReference>, element: XmlElement, name: string): void {
   if (files.size === MOST_FILES) throw new ImgfsError('limit', `${name} names more than ${MOST_FILES} files`);
   const id = element.attribute('id') ?? '';
-  const href = element.attribute('href') ?? '';
+  const href = decoded(element.attribute('href') ?? '');
   if (files.has(id)) throw corrupt(`${name} has two files with the id "${id}"`);
   if ([...files.values()].some((other) => other.href === href)) throw corrupt(`${name} names the file "${href}" twice`);
   if (!isMemberName(href) || href.includes(':')) {
@@ -126,6 +126,15 @@ function addFile(files: Map<string, FileReference>, element: XmlElement, name: s
     packed: compression === 'gzip' ? 'gzip' : undefined,
     chunkSize: chunkSize(element.attribute('chunkSize'), `${name}: the chunk size of "${href}"`),
   });
+}
+
+/** A reference is a URI: in a name, bytes may be written as `%XX`. */
+function decoded(href: string): string {
+  try {
+    return decodeURIComponent(href);
+  } catch {
+    return href;
+  }
 }
 
 function chunkSize(value: string | undefined, what: string): number | undefined {

@@ -29,10 +29,10 @@ export const ova: ContainerFormat = {
       descriptor: { name: descriptor.name, bytes: bytesAt(storage, descriptor.at, descriptor.size) },
       find,
       others: members.map(({ name }) => name),
+      passedOver,
       more: {
         descriptor: descriptor.name,
         files: members.map(({ name, at, size }) => ({ name, offset: at, size })),
-        ...(passedOver.length === 0 ? {} : { 'passed-over': passedOver.map(({ name, why }) => ({ name, why })) }),
       },
     });
   },
@@ -54,6 +54,7 @@ export const ovf: ContainerFormat = {
       descriptor: { name, bytes: bytesAt(storage, 0, size) },
       find: (wanted) => (wanted === name ? { at: 0, length: size } : { reference: { role: 'member', name: wanted } }),
       others: [name],
+      passedOver: [],
       more: { descriptor: name },
     });
   },

@@ -184,6 +184,11 @@ describe('an appliance, opened by its parts', () => {
   it('is refused where a tar archive is no appliance, and where it is cut short', () => {
     const { directory, ova } = makeAppliance(here.path('other'));
     must('tar', '-C', directory, '-cf', here.path('files.tar'), 'app-disk1.vmdk');
+    fs.symlinkSync('app-disk1.vmdk', path.join(directory, 'link'));
+    must('tar', '-C', directory, '-cf', here.path('more.ova'), 'app.ovf', 'link', 'app-disk1.vmdk', 'app-disk2.vmdk');
+    expect(imgfs('info', here.path('more.ova')).stdout).to.include(
+      'disk 2: app-disk2.vmdk (3 MiB, 3145728 bytes)\npassed over: link (a link)\n',
+    );
     expect(imgfs('info', here.path('files.tar')).stderr).to.include('is a tar archive without a descriptor');
     fs.truncateSync(ova, fs.statSync(ova).size - 20_480);
     expect(imgfs('info', ova).stderr).to.match(/app\.ova ends inside "app-disk2\.vmdk"\n$/);

@@ -119,6 +119,11 @@ export function good(): readonly GoodContainer[] {
         ...MEMBERS,
       ]),
     ),
+    ova(
+      'with a name that is written as a URI has it',
+      archive([descriptor(virtualBox([{ href: 'a%20b%25-%C3%B6.vmdk' }])), { name: 'a b%-\u00f6.vmdk', bytes: FIRST }]),
+      [{ ...first, name: 'a b%-\u00f6.vmdk' }],
+    ),
     ova('cut into chunks', chunked(), [first]),
   ];
 }
@@ -210,6 +215,7 @@ export function broken(): readonly BrokenContainer[] {
     ),
     ova('ovf-href-absolute', altered(`href="${NAMES[0]}"`, 'href="/etc/passwd"'), 'refused'),
     ova('ovf-href-dotdot', altered(`href="${NAMES[0]}"`, 'href="../sample-disk1.vmdk"'), 'refused'),
+    ova('ovf-href-encoded-slash', altered(`href="${NAMES[0]}"`, 'href="..%2Fsample-disk1.vmdk"'), 'refused'),
     ova('ovf-href-url', altered(`href="${NAMES[0]}"`, 'href="http://host/disk.vmdk"'), 'refused'),
     ova('ovf-href-scheme', altered(`href="${NAMES[0]}"`, 'href="json:{}"'), 'refused'),
     ova('ovf-href-empty', altered(`href="${NAMES[0]}"`, 'href=""'), 'refused'),
