@@ -7,7 +7,7 @@ import { HOST_IS_LITTLE_ENDIAN } from '../../lib/bits.js';
 export const SECTOR = 512;
 export const BLOCK = 16;
 const SECTOR_WORDS = SECTOR / 4;
-const BLOCK_WORDS = BLOCK / 4;
+export const BLOCK_WORDS = BLOCK / 4;
 /** x^128 = x^7 + x^2 + x + 1, as IEEE 1619 has it. */
 const FEEDBACK = 0x87;
 
@@ -62,6 +62,26 @@ export function maskWithTweaks(into: Int32Array, from: Int32Array, first: Int32A
       b = (b << 1) | (a >>> 31);
       a = (a << 1) ^ carry;
     }
+  }
+}
+
+/** The same block of every sector, side by side, each masked: `column = before ^ from`, which begins at word `word`. */
+export function gatherMasked(column: Int32Array, before: Int32Array, from: Int32Array, word: number): void {
+  for (let i = 0, at = word; i < column.length; i += BLOCK_WORDS, at += SECTOR_WORDS) {
+    column[i] = before[i]! ^ from[at]!;
+    column[i + 1] = before[i + 1]! ^ from[at + 1]!;
+    column[i + 2] = before[i + 2]! ^ from[at + 2]!;
+    column[i + 3] = before[i + 3]! ^ from[at + 3]!;
+  }
+}
+
+/** Puts blocks that lie side by side into one sector each, at word `word` of it. */
+export function scatter(into: Int32Array, column: Int32Array, word: number): void {
+  for (let i = 0, at = word; i < column.length; i += BLOCK_WORDS, at += SECTOR_WORDS) {
+    into[at] = column[i]!;
+    into[at + 1] = column[i + 1]!;
+    into[at + 2] = column[i + 2]!;
+    into[at + 3] = column[i + 3]!;
   }
 }
 

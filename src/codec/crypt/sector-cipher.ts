@@ -1,6 +1,17 @@
 import { asBuffer } from '../../lib/bits.js';
 import { AES_KEY_BYTES, AesBlocks, AesChain } from './aes.js';
-import { asTweaks, BLOCK, maskWithTweaks, ownWords, SECTOR, unchain, wordsOf, xor } from './blocks.js';
+import {
+  asTweaks,
+  BLOCK_WORDS,
+  gatherMasked,
+  maskWithTweaks,
+  ownWords,
+  SECTOR,
+  scatter,
+  unchain,
+  wordsOf,
+  xor,
+} from './blocks.js';
 import { InitialVectors, type IvGenerator } from './initial-vectors.js';
 
 /** Encrypts sectors of 512 bytes under their numbers. Not to be used after `close`, which clears the key. */
@@ -21,6 +32,8 @@ export interface CipherSpec {
 
 /** Bytes that go through the cipher at once: all that is touched for them stays in the processor's cache. */
 const STRIDE = 64 * 1024;
+/** From so many sectors on, CBC is faster a block of every sector at a time than a sector at a time. */
+const MANY_SECTORS = 16;
 
 /** The keys AES takes in that mode, in bytes: XTS has two of them, one behind the other. */
 export function keyBytesOf(mode: CipherSpec['mode']): readonly number[] {
@@ -112,7 +125,9 @@ class Cbc implements Mode {
   private readonly chain: AesChain;
   private readonly ivs: InitialVectors;
   /** What the chain will mask the next block with. */
-  private last = new Int32Array(BLOCK / 4);
+  private last = new Int32Array(BLOCK_WORDS);
+  /** A block of every sector, on its way to the cipher. */
+  private column = new Int32Array(0);
 
   constructor({ generator, generatorHash }: CipherSpec, key: Uint8Array) {
     this.blocks = new AesBlocks(key);
@@ -120,18 +135,35 @@ class Cbc implements Mode {
     this.ivs = new InitialVectors(generator, key, generatorHash);
   }
 
-  /** A sector at a time, as each block waits for the one before; what the chain carries over is taken out again. */
   encrypt(from: Int32Array, into: Int32Array, sector: number): void {
-    const words = SECTOR / 4;
     const sectors = sectorsIn(from);
     const ivs = this.ivs.of(sector, sectors);
+    if (sectors < MANY_SECTORS) this.sectorBySector(from, into, ivs, sectors);
+    else this.blockByBlock(from, into, ivs, sectors);
+  }
+
+  /** Each block waits for the one before it, but no sector for another: the first blocks of all, then the second ... */
+  private blockByBlock(from: Int32Array, into: Int32Array, ivs: Int32Array, sectors: number): void {
+    if (this.column.length < sectors * BLOCK_WORDS) this.column = new Int32Array(sectors * BLOCK_WORDS);
+    const column = this.column.subarray(0, sectors * BLOCK_WORDS);
+    let before = ivs;
+    for (let word = 0; word < SECTOR / 4; word += BLOCK_WORDS) {
+      gatherMasked(column, before, from, word);
+      before = ownWords(this.blocks.encrypt(bytesOf(column)));
+      scatter(into, before, word);
+    }
+  }
+
+  /** One chain for all; what it carries over from sector to sector is taken out again. */
+  private sectorBySector(from: Int32Array, into: Int32Array, ivs: Int32Array, sectors: number): void {
+    const words = SECTOR / 4;
     into.set(from);
     for (let n = 0; n < sectors; n++) {
       const here = into.subarray(n * words, (n + 1) * words);
-      xor(here, here, ivs.subarray((n * BLOCK) / 4), BLOCK / 4);
-      xor(here, here, this.last, BLOCK / 4);
+      xor(here, here, ivs.subarray(n * BLOCK_WORDS), BLOCK_WORDS);
+      xor(here, here, this.last, BLOCK_WORDS);
       here.set(ownWords(this.chain.encrypt(bytesOf(here))));
-      this.last.set(here.subarray(words - BLOCK / 4));
+      this.last.set(here.subarray(words - BLOCK_WORDS));
     }
   }
 
