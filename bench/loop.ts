@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { afterwards, run } from './workplace.js';
 
-export type FileSystem = 'ext2' | 'ext4';
+export type FileSystem = 'ext2' | 'ext4' | 'xfs';
 
 export interface LoopOptions {
   /** The loop device bypasses the page cache of the file below it. */
@@ -26,7 +26,7 @@ export class Loop {
   }
 
   async make(type: FileSystem): Promise<void> {
-    await run(`mkfs.${type}`, ['-q', '-F', this.device]);
+    await run(`mkfs.${type}`, ['-q', type === 'xfs' ? '-f' : '-F', this.device]);
   }
 
   async mount(): Promise<void> {

@@ -11,6 +11,7 @@ import os from 'node:os';
 import { appliances } from './appliances.js';
 import { bonnie } from './bonnie.js';
 import { alternate, type Contest, type Group } from './contest.js';
+import { converting } from './convert.js';
 import { encrypted } from './encrypted.js';
 import { otherFormats } from './formats.js';
 import { installation } from './installation.js';
@@ -28,6 +29,7 @@ const GROUPS: Readonly<Record<string, (memory: string) => Promise<readonly Group
   tables: async (memory) => [await installation(onDisk(), memory), await bonnie(memory)],
   formats: async (memory) => [await otherFormats(memory)],
   encrypted: async (memory) => [await encrypted(memory)],
+  convert: async () => [await converting()],
   appliances: async (memory) => [await appliances(memory)],
 };
 
@@ -40,6 +42,7 @@ function obstacle(): string | undefined {
     fio: 'fio',
     'bonnie++': 'bonnie++',
     'mkfs.ext4': 'e2fsprogs',
+    'mkfs.xfs': 'xfsprogs',
   };
   const missing = Object.entries(packages).filter(([program]) => !installed(program));
   if (missing.length === 0) return undefined;
