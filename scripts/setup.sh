@@ -37,6 +37,7 @@ check() {
     need libfuse.so.2 libfuse2 libfuse2t64
   if [ "$1" = bench ]; then
     need bonnie++ bonnie++
+    need mkfs.xfs xfsprogs
     return
   fi
   need qcowmount libqcow-utils
