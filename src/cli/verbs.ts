@@ -53,6 +53,11 @@ export const verbs: readonly VerbEntry[] = [
     load: async () => (await import('./snapshot.js')).verb,
   },
   {
+    name: 'amend',
+    summary: 'change how an image is made: its version, the width of its refcounts',
+    load: async () => (await import('./amend.js')).verb,
+  },
+  {
     name: 'bitmap',
     summary: 'list, add, change and remove the persistent bitmaps of an image',
     load: async () => (await import('./bitmap.js')).verb,

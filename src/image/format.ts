@@ -1,4 +1,5 @@
 import type { Storage } from '../storage/storage.js';
+import type { Amending } from './amending.js';
 import type { Bitmaps } from './bitmaps.js';
 import type { CheckOptions, CheckReport } from './check.js';
 import type { Container } from './container.js';
@@ -105,6 +106,8 @@ export interface ImageFormat extends Recognised {
   keySlots?(storage: Storage, limits: Limits): Storage | undefined;
   /** Persistent bitmaps; there where the format has them. */
   readonly bitmaps?: Bitmaps;
+  /** How an existing image is amended; there where it can be. */
+  readonly amending?: Amending;
   /** Checks the structure, and mends it where asked. The storage stays the caller's. Throws as `open`. */
   check?(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport;
 }

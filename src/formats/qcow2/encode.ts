@@ -5,6 +5,7 @@ import type { RawExtension } from './extensions.js';
 import {
   BITMAP_HEADER_BYTES,
   bitmapFlags,
+  COMPATIBLE,
   EXTENSION_HEADER_BYTES,
   FEATURE_NAME_BYTES,
   type Features,
@@ -14,6 +15,7 @@ import {
   incompatibleByte,
   MAGIC,
   SNAPSHOT_HEADER_BYTES,
+  withFeature,
   withoutDamageBits,
 } from './layout.js';
 import { ownedHigh } from './read/layout.js';
@@ -100,6 +102,21 @@ export function putHeaderChanges(sector: Buffer, changes: HeaderChanges, cluster
 function putFeatures(into: Buffer, at: number, field: Features): void {
   into.writeUInt32BE(field.high, at);
   into.writeUInt32BE(field.low, at + 4);
+}
+
+/** A version 3 header as stored, with that feature or without. */
+export function withLazyRefcounts(stored: Uint8Array, set: boolean): Buffer {
+  const into = Buffer.from(stored);
+  const field = { high: into.readUInt32BE(80), low: into.readUInt32BE(84) };
+  putFeatures(into, 80, withFeature(field, COMPATIBLE.lazyRefcounts, set));
+  return into;
+}
+
+/** A version 3 header as stored, with refcounts of 2^`order` bits. */
+export function withRefcountOrder(stored: Uint8Array, order: number): Buffer {
+  const into = Buffer.from(stored);
+  into.writeUInt32BE(order, 96);
+  return into;
 }
 
 /** Header extensions one after the other, with the end marker. */
@@ -190,6 +207,13 @@ export function encodeSnapshot(entry: SnapshotEntry): Buffer {
   into.set(extra, SNAPSHOT_HEADER_BYTES);
   into.set(id, SNAPSHOT_HEADER_BYTES + extra.length);
   into.set(name, SNAPSHOT_HEADER_BYTES + extra.length + id.length);
+  return into;
+}
+
+/** A snapshot's entry as stored, with its L1 table elsewhere. */
+export function movedSnapshot(stored: Buffer, l1At: number): Buffer {
+  const into = Buffer.from(stored);
+  putU64(into, 0, l1At);
   return into;
 }
 

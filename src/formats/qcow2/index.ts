@@ -1,4 +1,5 @@
 import type { ImageFormat } from '../../image/format.js';
+import { amending } from './amend/amend.js';
 import { bitmaps } from './bitmaps/change.js';
 import { check } from './check/check.js';
 import { creation } from './create/create.js';
@@ -24,5 +25,6 @@ export const qcow2: ImageFormat = {
   creation,
   keySlots,
   bitmaps,
+  amending,
   check,
 };

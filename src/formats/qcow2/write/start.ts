@@ -10,13 +10,16 @@ import type { Volume } from './volume.js';
 const SECTOR = 512;
 
 /**
- * The first sector of the header with these extensions, for a switch. All of them must lie in it, since what lies
+ * The first sector of the header with these extensions, for a switch; `stored` is the header proper. All of them must lie in it, since what lies
  * behind cannot be replaced with it; the table of feature names, which is a courtesy, gives way (`restoreNames` puts it
  * back). A backing file name that is in the way moves. Throws `limit` where there is no room.
  */
-export function putStart(volume: Volume, extensions: readonly RawExtension[]): HeaderChanges {
+export function putStart(
+  volume: Volume,
+  extensions: readonly RawExtension[],
+  stored = volume.live.now.stored,
+): HeaderChanges {
   const { storage, live } = volume;
-  const { stored } = live.now;
   const old = readStart(storage, live.now.clusterSize);
   const area = [extensions, withoutNames(extensions)]
     .map(encodeExtensions)
@@ -38,7 +41,7 @@ export function putStart(volume: Volume, extensions: readonly RawExtension[]): H
     return { start, backingAt: end };
   }
   // Behind everything that the present header leads to.
-  const used = stored.length + encodeExtensions(live.now.extensions.all).length;
+  const used = live.now.stored.length + encodeExtensions(live.now.extensions.all).length;
   const at = roundUp(Math.max(SECTOR, used, name.end), 8);
   if (at + bytes.length > old.length) throw noRoom(storage.name);
   storage.write(bytes, at);
