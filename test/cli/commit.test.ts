@@ -1,10 +1,16 @@
+import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
-import { imgfs } from '../support/imgfs.js';
+import { imgfs, MAIN } from '../support/imgfs.js';
 import { needsTool, qemuBytes, qemuImg, qemuIo } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
 import { scratch } from '../support/scratch.js';
 import { expectSame, runBeside } from './beside.js';
+
+async function until(done: () => boolean): Promise<void> {
+  while (!done()) await setTimeout(20);
+}
 
 /** QEMU shows a snapshot at the size the disk has today. */
 function sizedAs(past: Buffer, shown: Buffer): Buffer {
@@ -71,6 +77,29 @@ describe('imgfs commit', function () {
     expect(imgfs(['commit', '-d', at('delta.vmdk')]).code).to.equal(0);
     expect(qemuBytes(at('base.vmdk'), '-f', 'vmdk').equals(expected)).to.equal(true);
   });
+
+  for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+    it(`ended by ${signal} halfway, it has changed nothing that is read, and can be done again`, async () => {
+      const file = at('top.qcow2');
+      qemuIo(file, ['write -P 7 1M 2M']);
+      const expected = qemuBytes(file);
+      const before = qemuBytes(at('mid.qcow2'));
+      const child = spawn(process.execPath, [MAIN, 'commit', '-r', '256k', file], { stdio: 'ignore' });
+      const ended = new Promise((resolve) => child.once('exit', (_, by) => resolve(by)));
+      await until(() => fs.statSync(at('mid.qcow2')).size > 2 * 1024 * 1024);
+      child.kill(signal);
+      expect(await ended).to.equal(signal);
+      expect(qemuBytes(file).equals(expected)).to.equal(true);
+      expect(qemuBytes(at('mid.qcow2')).equals(before), 'something was copied').to.equal(false);
+      expect(imgfs(['commit', '-q', file])).to.deep.equal({ code: 0, stdout: '', stderr: '' });
+      expect(qemuBytes(file).equals(expected)).to.equal(true);
+      // What was reserved ahead is leaked by a kill, and nothing worse.
+      const sound = signal === 'SIGKILL' ? [0, 3] : [0];
+      for (const name of ['top.qcow2', 'mid.qcow2']) {
+        expect(spawnSync('qemu-img', ['check', '-q', at(name)]).status, name).to.be.oneOf(sound);
+      }
+    });
+  }
 
   it('keeps the snapshots of both', () => {
     for (const name of ['top.qcow2', 'mid.qcow2']) qemuImg('snapshot', '-c', 'before', at(name));

@@ -77,6 +77,24 @@ export const DIFFERENCES: readonly Difference[] = [
     ],
   },
   {
+    what: '`commit` of a vmdk delta needs `-d`',
+    why: 'the parent gets another content id when it is written, and the delta does not open any more; qemu-img leaves it so',
+    rows: [differs('commit top.vmdk', [0, /Image committed/], [1, /with -d the image is not kept/])],
+  },
+  {
+    what: '`rebase` knows qcow, and takes no `-F` there',
+    why: 'it has no place for the format of what lies below, which is looked for',
+    rows: [
+      differs('rebase -u -b base.qcow2 a.qcow', [1, /format must be specified/], [0, /^$/]),
+      differs('rebase -b base.qcow2 -F qcow2 a.qcow', [1, /not supported/], [1, /leave out -F/]),
+    ],
+  },
+  {
+    what: '`dd` refuses to copy a disk into itself',
+    why: 'qemu-img empties the file before it reads it',
+    rows: [differs('dd -f raw if=a.raw of=a.raw', [0, /^$/], [1, /cannot be copied into itself/])],
+  },
+  {
     what: '`snapshot -d` takes an id where no snapshot has that name',
     why: 'a name may be empty, or that of several',
     rows: [differs('snapshot -d 3 snap.qcow2', [1, /Could not delete/], [0, /^$/])],
