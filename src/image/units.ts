@@ -1,7 +1,8 @@
 /**
  * Formats whose guest disk is cut in units (blocks, grains, clusters, sectors) of which each is either absent, and then
  * reads as what lies below, or has one place on the host, where it stays: what their drivers provide so that
- * `UnitWriter` can write them. One table entry leads to each unit, perhaps in two copies, perhaps a single bit.
+ * `UnitWriter` can write them. One table entry leads to each unit, perhaps in two copies, perhaps a single bit. Only what
+ * is stored packed gets another place when it is replaced.
  */
 import type { PackMethod } from '../codec/pack.js';
 import type { Storage } from '../storage/storage.js';
