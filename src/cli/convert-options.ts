@@ -25,6 +25,8 @@ export interface ConvertFlags extends OpenFlags, ProgressFlags {
   readonly create: boolean;
   readonly cache: string;
   readonly targetIsZero?: true;
+  readonly bitmaps?: true;
+  readonly skipBrokenBitmaps?: true;
   readonly writableRefs?: true;
   readonly passwordFile?: readonly string[];
 }
@@ -34,12 +36,6 @@ const LARGEST_SPARSE = 16 * 1024 * 1024;
 const SECTOR = 512;
 const USUAL_THREADS = 8;
 const MOST_THREADS = 16;
-
-/** qemu-img's letters that mean something imgfs cannot do yet: refused by name. */
-const NOT_YET: readonly (readonly [flags: string, what: string])[] = [
-  ['--bitmaps', 'copying bitmaps'],
-  ['--skip-broken-bitmaps', 'copying bitmaps'],
-];
 
 /** Declares qemu-img's letters, and ours. */
 export function declareConvertOptions(command: Command): void {
@@ -81,14 +77,9 @@ export function declareConvertOptions(command: Command): void {
     .option('-U, --force-share', 'read the sources although another process writes');
   declareSourceCache(command);
   declareProgress(command);
-  for (const [flags, what] of NOT_YET) {
-    const refuse = (): never => {
-      throw new ImgfsError('unsupported', `${flags.split(' ')[0]} (${what}) is not supported yet`);
-    };
-    const option = new Option(flags, what).hideHelp();
-    command.addOption(option);
-    command.on(`option:${option.name()}`, refuse);
-  }
+  command
+    .option('--bitmaps', 'copy the persistent bitmaps of the source too')
+    .option('--skip-broken-bitmaps', 'leave out those that do not tell what changed');
   declareDiskOption(command);
   declareWriteOptions(command);
   command.option('--object <secret>', 'as qemu-img has it: secret,id=ID,file=FILE, for key-secret=ID', collected);

@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import { NewAppliance } from '../appliance/new-appliance.js';
 import { APPLIANCE } from '../appliance/options.js';
+import { type CopiedBitmap, putBitmaps } from '../convert/bitmaps.js';
 import type { WrittenDisk } from '../convert/copy.js';
 import type { JoinedDisk } from '../convert/joined.js';
 import { formats } from '../formats/index.js';
@@ -59,6 +60,9 @@ export function targetSettings({ path, format: name, sources, flags }: Request):
   if (backing !== undefined && sources.length > 1) {
     throw new ImgfsError('usage', 'several sources lie above no one backing file: leave out backing_file');
   }
+  if (flags.bitmaps === true && (appliance || format.bitmaps === undefined)) {
+    throw new ImgfsError('unsupported', `${path}: ${optioned.name} images have no bitmaps`);
+  }
   if (flags.compress === true) assertCompressible(format, values);
   const given = { ...flags, passwordFile: filesFor(flags.passwordFile ?? [], path).slice(0, 1) };
   const passphrase = new NewPassphrase(
@@ -89,6 +93,7 @@ export function openTarget(
   request: Request,
   { made, appliance, passphrase, backing }: Settings,
   { size, end }: JoinedDisk,
+  bitmaps: readonly CopiedBitmap[],
 ): Target {
   if (made === undefined) return openThere(request, end, backing !== undefined);
   const { path, flags } = request;
@@ -114,10 +119,14 @@ export function openTarget(
     formats,
     warn,
   });
+  if (flags.bitmaps === true && target.image.info.bitmaps === undefined) {
+    target.discard();
+    throw new ImgfsError('unsupported', `${path}: this version of ${made.format.name} has no bitmaps`);
+  }
   return {
     disk: target.image,
     isZero: backing === undefined && !readsAsNoise(target.image),
-    finish: () => atOnce(() => target.finish()),
+    finish: () => atOnce(() => putBitmaps(made.format, target.finish(), size, bitmaps)),
     reread: () => target.reopened(),
     complete: () => target.appear(),
     discard: () => target.discard(),

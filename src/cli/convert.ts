@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 import type { Command } from 'commander';
 import { APPLIANCE } from '../appliance/options.js';
+import { type CopiedBitmap, copiedBitmaps } from '../convert/bitmaps.js';
 import { compareDisks } from '../convert/compare.js';
 import { blockWork, type CopyOptions, copyDisk } from '../convert/copy.js';
 import { Crew } from '../convert/crew.js';
@@ -89,8 +90,9 @@ async function convert(request: Request): Promise<void> {
       line.clear();
       warn(`${length} bytes at ${at} become zeros: ${why}`);
     };
+    const bitmaps = bitmapsOf(sources, flags);
     await interruptible(async (run) => {
-      const target = openTarget(request, settings, sources.disk);
+      const target = openTarget(request, settings, sources.disk, bitmaps);
       try {
         assertPacks(request, target);
         const copying: CopyOptions = {
@@ -151,6 +153,11 @@ function* verification(source: JoinedDisk, target: Target, path: string): Genera
   }
 }
 
+function bitmapsOf({ first }: Sources, flags: ConvertFlags): readonly CopiedBitmap[] {
+  if (flags.bitmaps !== true || first === undefined) return [];
+  return copiedBitmaps(first, { formats, skipBroken: flags.skipBrokenBitmaps === true, warn });
+}
+
 /** Throws `unsupported` where -c asks for what the target has not. */
 function assertPacks({ path, flags }: Request, { disk }: Target): void {
   if (flags.compress !== true || disk.packing !== undefined) return;
@@ -167,6 +174,15 @@ function assertTogether(sources: readonly string[], flags: ConvertFlags): void {
   }
   if (several && flags.backing !== undefined) {
     throw new ImgfsError('usage', 'several sources lie above no one backing file: leave out -B');
+  }
+  if (flags.skipBrokenBitmaps === true && flags.bitmaps !== true) {
+    throw new ImgfsError('usage', '--skip-broken-bitmaps says which bitmaps are not copied: it needs --bitmaps');
+  }
+  if (several && flags.bitmaps === true) {
+    throw new ImgfsError('usage', 'bitmaps are of one image: several sources cannot be joined with --bitmaps');
+  }
+  if (!flags.create && flags.bitmaps === true) {
+    throw new ImgfsError('unsupported', 'bitmaps are copied into new images only: leave out -n, or use imgfs bitmap');
   }
   if (flags.compress === true && flags.byHost === true) {
     throw new ImgfsError('usage', '-C copies what lies there as it is, -c packs it: leave out one');

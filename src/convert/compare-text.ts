@@ -23,6 +23,10 @@ export function comparisonText({ first, second, difference }: Compared): string 
 
 /** For `--json`: exact sizes in bytes, in the order of the images; `difference` only where there is one. */
 export function comparisonDocument({ first, second, difference }: Compared): Json {
-  const verdict = { identical: difference === undefined, 'virtual-sizes': [first.size, second.size] };
+  const verdict = {
+    schema: 'imgfs.comparison/1',
+    identical: difference === undefined,
+    'virtual-sizes': [first.size, second.size],
+  };
   return difference === undefined ? verdict : { ...verdict, difference };
 }

@@ -43,6 +43,10 @@ export class Sources {
     return this.opened.map(({ plan }) => ({ ...plan, snapshot: this.id }));
   }
 
+  get first(): OpenedImage | undefined {
+    return this.opened[0];
+  }
+
   /** The persistent bitmaps of the first; undefined where its format has none. */
   get bitmaps(): ImageInfo['bitmaps'] {
     return this.opened[0]?.image.info.bitmaps;

@@ -1,8 +1,6 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { formats } from '../../src/formats/index.js';
-import type { GuestRange } from '../../src/image/bitmaps.js';
-import { withStructure } from '../../src/image/structure.js';
+import { dirtyRanges } from '../support/bitmaps.js';
 import { imgfs, imgfsJson } from '../support/imgfs.js';
 import { run } from '../support/program.js';
 import { needsTool, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
@@ -129,7 +127,7 @@ describe('imgfs bitmap', function () {
 
   /** What each bitmap of an image says; the same after QEMU has read them all and stored them again. */
   function bitsOf(image: string): unknown {
-    const read = (): unknown => shown(at(image)).map(({ name }) => [name, [...openBits(at(image), name)]]);
+    const read = (): unknown => shown(at(image)).map(({ name }) => [name, dirtyRanges(at(image), name)]);
     const found = read();
     qemuImg('bitmap', '--add', at(image), 'extra');
     qemuImg('bitmap', '--remove', at(image), 'extra');
@@ -191,10 +189,3 @@ describe('imgfs bitmap', function () {
     }
   });
 });
-
-function openBits(path: string, name: string): Iterable<GuestRange> {
-  const options = { formats, format: 'qcow2', writable: false, warn: () => {} };
-  return withStructure(path, options, ({ format, storage, context }) => [
-    ...(format.bitmaps?.bits(storage, context.limits, name).ranges() ?? []),
-  ]);
-}

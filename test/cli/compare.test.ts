@@ -162,6 +162,7 @@ describe('imgfs compare', function () {
 
   it('--json', () => {
     expect(imgfsJson(['compare', '--json', at('odd.raw'), at('sector.raw')])).to.deep.equal({
+      schema: 'imgfs.comparison/1',
       identical: true,
       'virtual-sizes': [1000, 1024],
     });
@@ -169,6 +170,7 @@ describe('imgfs compare', function () {
     expect({ code, told: JSON.parse(stdout) as unknown }).to.deep.equal({
       code: 1,
       told: {
+        schema: 'imgfs.comparison/1',
         identical: false,
         'virtual-sizes': [4 * MIB, 4 * MIB],
         difference: { kind: 'content', offset: 3 * MIB },

@@ -346,11 +346,6 @@ describe('imgfs convert', function () {
       expect(code, line.join(' ')).to.equal(qemuConvert(...line));
       for (const name of names()) fs.rmSync(out(name));
     }
-    for (const letters of [['--bitmaps'], ['--skip-broken-bitmaps']]) {
-      expect((await convert(...letters, a, o)).error)
-        .to.include(`${letters[0]} (`)
-        .and.include('not supported yet');
-    }
     expect(imgfs(['convert', '-O', 'qcow2', '-o', 'help']).stdout).to.include('cluster_size=SIZE');
     expect(imgfs(['convert', a])).to.include({ code: 1, stdout: '' });
   });
