@@ -77,11 +77,6 @@ export const DIFFERENCES: readonly Difference[] = [
     ],
   },
   {
-    what: '`commit` of a vmdk delta needs `-d`',
-    why: 'the parent gets another content id when it is written, and the delta does not open any more; qemu-img leaves it so',
-    rows: [differs('commit top.vmdk', [0, /Image committed/], [1, /with -d the image is not kept/])],
-  },
-  {
     what: '`rebase` knows qcow, and takes no `-F` there',
     why: 'it has no place for the format of what lies below, which is looked for',
     rows: [
