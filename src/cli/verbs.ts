@@ -80,7 +80,7 @@ export const verbs: readonly VerbEntry[] = [
   { name: 'list', summary: 'list the mounts', load: async () => (await import('./list.js')).verb },
   {
     name: 'ova',
-    summary: 'unpack, pack, verify and retarget appliances (OVA and OVF)',
+    summary: 'unpack, pack, verify and retarget appliances, OVA and OVF',
     load: async () => (await import('./ova.js')).verb,
   },
   { name: 'formats', summary: 'list the formats', load: async () => (await import('./formats.js')).verb },
