@@ -20,6 +20,7 @@ export interface ConvertFlags extends OpenFlags, ProgressFlags {
   readonly rate?: string;
   readonly salvage?: true;
   readonly verify?: true;
+  readonly withSnapshots?: true;
   readonly object?: readonly string[];
   /** False with -n. */
   readonly create: boolean;
@@ -64,6 +65,7 @@ export function declareConvertOptions(command: Command): void {
     .option('-W, --out-of-order', 'write what is ready, not in the order of the disk')
     .option('-r, --rate <rate>', 'write so many bytes a second at most')
     .option('--salvage', 'go on where the source cannot be read: that becomes zeros, and a warning says where')
+    .option('--with-snapshots', 'copy every internal snapshot too, from qcow2 to qcow2')
     .option('--verify', 'read back what was written, and compare, before it counts')
     .option('-n, --no-create', 'write into a target that is there, over what it holds')
     .option('--target-is-zero', 'with -n: all of the target reads as zeros already')

@@ -3,7 +3,6 @@ import { basename } from 'node:path';
 import { NewAppliance } from '../appliance/new-appliance.js';
 import { APPLIANCE } from '../appliance/options.js';
 import { type CopiedBitmap, putBitmaps } from '../convert/bitmaps.js';
-import type { WrittenDisk } from '../convert/copy.js';
 import type { JoinedDisk } from '../convert/joined.js';
 import { formats } from '../formats/index.js';
 import { type OptionValue, OptionValues } from '../image/creation.js';
@@ -64,6 +63,7 @@ export function targetSettings({ path, format: name, sources, flags }: Request):
     throw new ImgfsError('unsupported', `${path}: ${optioned.name} images have no bitmaps`);
   }
   if (flags.compress === true) assertCompressible(format, values);
+  if (flags.withSnapshots === true) assertHoldsSnapshots(optioned.name, format, backing);
   const given = { ...flags, passwordFile: filesFor(flags.passwordFile ?? [], path).slice(0, 1) };
   const passphrase = new NewPassphrase(
     path,
@@ -76,13 +76,13 @@ export function targetSettings({ path, format: name, sources, flags }: Request):
 
 /** Where the copy goes. `discard` is called where anything throws, else the others in turn. */
 export interface Target {
-  readonly disk: WrittenDisk;
+  readonly disk: Image;
   /** Everywhere. */
   readonly isZero: boolean;
   /** Nothing more is written. What is left to do then, in steps. */
   finish(): Iterable<number>;
   /** What was written, to be read; `close` ends that. */
-  reread(): Pick<Image, 'size' | 'extent' | 'read' | 'close'>;
+  reread(): Pick<Image, 'size' | 'extent' | 'read' | 'openSnapshot' | 'close'>;
   /** It is what it shall be. */
   complete(): void;
   /** It ended too early. */
@@ -92,7 +92,7 @@ export interface Target {
 export function openTarget(
   request: Request,
   { made, appliance, passphrase, backing }: Settings,
-  { size, end }: JoinedDisk,
+  { size, end }: Pick<JoinedDisk, 'size' | 'end'>,
   bitmaps: readonly CopiedBitmap[],
 ): Target {
   if (made === undefined) return openThere(request, end, backing !== undefined);
@@ -126,7 +126,11 @@ export function openTarget(
   return {
     disk: target.image,
     isZero: backing === undefined && !readsAsNoise(target.image),
-    finish: () => atOnce(() => putBitmaps(made.format, target.finish(), size, bitmaps)),
+    finish: () =>
+      atOnce(() => {
+        const { size: final } = target.image;
+        putBitmaps(made.format, target.finish(), final, bitmaps);
+      }),
     reread: () => target.reopened(),
     complete: () => target.appear(),
     discard: () => target.discard(),
@@ -165,6 +169,7 @@ function openThere({ path, format, flags, passphrases }: Request, size: number, 
       size,
       extent: (at, length) => image.extent(at, length),
       read: (into, at) => image.read(into, at),
+      openSnapshot: (id) => image.openSnapshot(id),
       close: () => {},
     }),
     complete: () => image.close(),
@@ -187,4 +192,12 @@ function assertCompressible({ name }: ImageFormat, values: ReadonlyMap<string, O
   if ([...values.keys()].some((option) => /^encrypt/.test(option) && values.get(option) !== false)) {
     throw new ImgfsError('unsupported', `${name} images are compressed or encrypted, not both`);
   }
+}
+
+/** Throws `usage` or `unsupported` before anything is made. */
+function assertHoldsSnapshots(name: string, format: ImageFormat, backing: WantedBacking | undefined): void {
+  if (backing !== undefined)
+    throw new ImgfsError('usage', '--with-snapshots copies all there is: leave out the backing file');
+  if (format.can.snapshots) return;
+  throw new ImgfsError('unsupported', `${name} images hold no snapshots`, { hint: 'say -O qcow2' });
 }

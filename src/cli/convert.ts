@@ -5,11 +5,13 @@ import { type CopiedBitmap, copiedBitmaps } from '../convert/bitmaps.js';
 import { compareDisks } from '../convert/compare.js';
 import { blockWork, type CopyOptions, copyDisk } from '../convert/copy.js';
 import { Crew } from '../convert/crew.js';
-import type { JoinedDisk } from '../convert/joined.js';
+import type { ReadDisk } from '../convert/joined.js';
 import type { Lost } from '../convert/salvage.js';
 import { Sources } from '../convert/sources.js';
+import { assertCopyable, copyStates, firstSize, totalOf } from '../convert/with-snapshots.js';
 import { formats } from '../formats/index.js';
 import type { Format } from '../image/format.js';
+import type { Image } from '../image/image.js';
 import { identityIfThere } from '../image/new-image.js';
 import { type OpenedImage, type OpenOptions, openImage } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
@@ -80,8 +82,11 @@ async function convert(request: Request): Promise<void> {
   const options: OpenOptions = { ...diskOptions(flags), passphrases };
   const open = (name: string): OpenedImage => hintWhereMounted(name, () => openImage(name, options));
   const sources = new Sources(paths, open, flags.snapshot);
-  const line = new ProgressLine({ verb: 'convert', label: 'converting', total: sources.disk.size }, flags);
+  const states = flags.withSnapshots === true ? sources.first : undefined;
+  const total = states === undefined ? sources.disk.size : totalOf(states.image);
+  const line = new ProgressLine({ verb: 'convert', label: 'converting', total }, flags);
   try {
+    if (states !== undefined) assertCopyable(states.image, states.file.name);
     const own = identityIfThere(path);
     if (own !== undefined && sources.identities().has(own)) {
       throw new ImgfsError('refused', `${path} is what would be read: a disk cannot be converted into itself`);
@@ -92,7 +97,8 @@ async function convert(request: Request): Promise<void> {
     };
     const bitmaps = bitmapsOf(sources, flags);
     await interruptible(async (run) => {
-      const target = openTarget(request, settings, sources.disk, bitmaps);
+      const begin = states === undefined ? sources.disk : { size: firstSize(states.image), end: states.image.size };
+      const target = openTarget(request, settings, begin, bitmaps);
       try {
         assertPacks(request, target);
         const copying: CopyOptions = {
@@ -106,9 +112,11 @@ async function convert(request: Request): Promise<void> {
           lost: flags.salvage === true ? lost : undefined,
           rate,
         };
-        await copy(sources, target, copying, threads, (steps) => run(showing(steps, line)));
+        const shown = (steps: Iterable<number>): Promise<void> => run(showing(steps, line));
+        if (states === undefined) await copy(sources, target, copying, threads, shown);
+        else await shown(copyStates(states.image, target.disk, sparse));
         await run(target.finish());
-        if (flags.verify === true) await run(verification(sources.disk, target, path));
+        if (flags.verify === true) await run(verification(sources.disk, states?.image, target, path));
       } catch (error) {
         target.discard();
         throw error;
@@ -139,15 +147,20 @@ async function copy(
   }
 }
 
-/** Reads back what was written. Throws `io` where that is not what the source holds. */
-function* verification(source: JoinedDisk, target: Target, path: string): Generator<number> {
+/** Reads back what was written, snapshots of `states` too. Throws `io` where that is not what the source holds. */
+function* verification(source: ReadDisk, states: Image | undefined, target: Target, path: string): Generator<number> {
   const reread = target.reread();
   try {
-    const difference = yield* compareDisks(source, reread, { strict: false });
-    if (difference === undefined || difference.kind === 'size') return;
-    throw new ImgfsError('io', `${path}: what was written at ${difference.offset} reads back otherwise`, {
-      hint: 'check the memory and the disks of this machine',
-    });
+    yield* assertSame(source, reread, path);
+    for (const { id, name } of states?.snapshots() ?? []) {
+      const [one, other] = [states?.openSnapshot(id), reread.openSnapshot(id)];
+      try {
+        if (one !== undefined) yield* assertSame(one, other, `snapshot "${name}" of ${path}`);
+      } finally {
+        one?.close();
+        other.close();
+      }
+    }
   } finally {
     reread.close();
   }
@@ -156,6 +169,14 @@ function* verification(source: JoinedDisk, target: Target, path: string): Genera
 function bitmapsOf({ first }: Sources, flags: ConvertFlags): readonly CopiedBitmap[] {
   if (flags.bitmaps !== true || first === undefined) return [];
   return copiedBitmaps(first, { formats, skipBroken: flags.skipBrokenBitmaps === true, warn });
+}
+
+function* assertSame(source: ReadDisk, reread: ReadDisk, what: string): Generator<number> {
+  const difference = yield* compareDisks(source, reread, { strict: false });
+  if (difference === undefined || difference.kind === 'size') return;
+  throw new ImgfsError('io', `${what}: what was written at ${difference.offset} reads back otherwise`, {
+    hint: 'check the memory and the disks of this machine',
+  });
 }
 
 /** Throws `unsupported` where -c asks for what the target has not. */
@@ -184,6 +205,7 @@ function assertTogether(sources: readonly string[], flags: ConvertFlags): void {
   if (!flags.create && flags.bitmaps === true) {
     throw new ImgfsError('unsupported', 'bitmaps are copied into new images only: leave out -n, or use imgfs bitmap');
   }
+  if (flags.withSnapshots === true) assertForSnapshots(sources, flags);
   if (flags.compress === true && flags.byHost === true) {
     throw new ImgfsError('usage', '-C copies what lies there as it is, -c packs it: leave out one');
   }
@@ -202,4 +224,22 @@ function assertTogether(sources: readonly string[], flags: ConvertFlags): void {
   if (flags.targetIsZero === true && flags.backing !== undefined) {
     throw new ImgfsError('usage', 'a target above a backing file is not known to be zeros');
   }
+}
+
+/** Snapshots are copied from one image into a new one that can hold them, and in one way only. */
+function assertForSnapshots(sources: readonly string[], flags: ConvertFlags): void {
+  const letters = {
+    '-l': flags.snapshot,
+    '-n': flags.create ? undefined : true,
+    '-B': flags.backing,
+    '-c': flags.compress,
+    '-C': flags.byHost,
+    '-W': flags.outOfOrder,
+    '-r': flags.rate,
+    '--salvage': flags.salvage,
+  };
+  const [odd] = Object.entries(letters).find(([, given]) => given !== undefined) ?? [];
+  if (odd !== undefined) throw new ImgfsError('usage', `--with-snapshots does not go with ${odd}`);
+  if (sources.length > 1)
+    throw new ImgfsError('usage', 'the snapshots of one image are copied: several cannot be joined');
 }

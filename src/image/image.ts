@@ -25,6 +25,10 @@ export interface Snapshot {
   readonly icount?: bigint;
 }
 
+/** What a snapshot is said to have been when it was taken. */
+export type SnapshotFacts = Pick<Snapshot, 'seconds' | 'nanoseconds'> &
+  Partial<Pick<Snapshot, 'id' | 'vmClockNanoseconds' | 'icount'>>;
+
 /** A run of guest bytes with one answer to "where do these come from". */
 export interface Extent {
   readonly start: number;
@@ -164,8 +168,11 @@ export interface Image {
    * where there is no room for the name.
    */
   changeBacking(backing: NamedFile | undefined): void;
-  /** Takes a snapshot of the present state under a name of any bytes; durable on return. */
-  createSnapshot(name: Uint8Array): Snapshot;
+  /**
+   * Takes a snapshot of the present state under a name of any bytes; durable on return. It was taken now, unless `as`
+   * says what another image tells of it; an id that is taken already is an error.
+   */
+  createSnapshot(name: Uint8Array, as?: SnapshotFacts): Snapshot;
   deleteSnapshot(id: string): void;
   /** Makes the disk what it was at the snapshot, its size included. */
   applySnapshot(id: string): void;

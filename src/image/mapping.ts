@@ -1,7 +1,7 @@
 import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
 import type { Health } from './health.js';
-import type { Extent, Image, ImageInfo, NamedFile, Packing, Preallocation, Snapshot } from './image.js';
+import type { Extent, Image, ImageInfo, NamedFile, Packing, Preallocation, Snapshot, SnapshotFacts } from './image.js';
 import { ReadPath } from './reading.js';
 import type { LayerWriter, SnapshotWriter } from './writer.js';
 import { WritePath, type WrittenDisk } from './writing.js';
@@ -199,10 +199,8 @@ export class MappedImage implements Image {
     writer.changeBacking(backing);
   }
 
-  createSnapshot(name: Uint8Array): Snapshot {
-    const now = Date.now();
-    const at = { seconds: Math.floor(now / 1000), nanoseconds: (now % 1000) * 1_000_000 };
-    return this.snapshotChanges().create(name, at);
+  createSnapshot(name: Uint8Array, as: SnapshotFacts = takenNow()): Snapshot {
+    return this.snapshotChanges().create(name, as);
   }
 
   deleteSnapshot(id: string): void {
@@ -282,4 +280,9 @@ export class MappedImage implements Image {
     if (!(at >= 0 && length >= 0 && at + length <= this.size))
       throw new RangeError(`${at}+${length} is outside the disk`);
   }
+}
+
+function takenNow(): SnapshotFacts {
+  const now = Date.now();
+  return { seconds: Math.floor(now / 1000), nanoseconds: (now % 1000) * 1_000_000 };
 }

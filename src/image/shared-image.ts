@@ -1,6 +1,6 @@
 import { ImgfsError } from '../lib/errors.js';
 import type { Storage } from '../storage/storage.js';
-import type { Extent, Image, ImageInfo, NamedFile, Preallocation, Snapshot } from './image.js';
+import type { Extent, Image, ImageInfo, NamedFile, Preallocation, Snapshot, SnapshotFacts } from './image.js';
 import type { Sharing } from './sharing.js';
 
 /**
@@ -116,8 +116,8 @@ export class SharedImage implements Image {
     this.alone(() => this.image.changeBacking(backing));
   }
 
-  createSnapshot(name: Uint8Array): Snapshot {
-    return this.alone(() => this.image.createSnapshot(name));
+  createSnapshot(name: Uint8Array, as?: SnapshotFacts): Snapshot {
+    return this.alone(() => this.image.createSnapshot(name, as));
   }
 
   deleteSnapshot(id: string): void {

@@ -1,5 +1,5 @@
 import type { Storage } from '../storage/storage.js';
-import type { NamedFile, Packing, Preallocation, Snapshot } from './image.js';
+import type { NamedFile, Packing, Preallocation, Snapshot, SnapshotFacts } from './image.js';
 
 /**
  * Where the first bytes of a range can be written that cannot be overwritten where they lie now: whole units of the
@@ -78,7 +78,7 @@ export interface LayerWriter {
 
 /** Changing a format's internal snapshots. All or nothing, also across a crash; durable on return. */
 export interface SnapshotWriter {
-  create(name: Uint8Array, at: { readonly seconds: number; readonly nanoseconds: number }): Snapshot;
+  create(name: Uint8Array, as: SnapshotFacts): Snapshot;
   delete(id: string): void;
   /** Makes the disk what it was, size included. What was written since is lost. */
   apply(id: string): void;

@@ -191,6 +191,7 @@ export interface SnapshotEntry {
   readonly nanoseconds: number;
   readonly vmStateSize: number;
   readonly extra: Uint8Array;
+  readonly vmClockNanoseconds?: bigint;
 }
 
 export function encodeSnapshot(entry: SnapshotEntry): Buffer {
@@ -202,6 +203,7 @@ export function encodeSnapshot(entry: SnapshotEntry): Buffer {
   into.writeUInt16BE(name.length, 14);
   into.writeUInt32BE(entry.seconds, 16);
   into.writeUInt32BE(entry.nanoseconds, 20);
+  into.writeBigUInt64BE(entry.vmClockNanoseconds ?? 0n, 24);
   into.writeUInt32BE(entry.vmStateSize % TWO_32, 32);
   into.writeUInt32BE(extra.length, 36);
   into.set(extra, SNAPSHOT_HEADER_BYTES);

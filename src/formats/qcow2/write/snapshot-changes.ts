@@ -1,4 +1,4 @@
-import type { Snapshot } from '../../../image/image.js';
+import type { Snapshot, SnapshotFacts } from '../../../image/image.js';
 import type { SnapshotWriter } from '../../../image/writer.js';
 import { bigEndianBytes } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
@@ -14,12 +14,17 @@ import type { Volume } from './volume.js';
 
 const MAX_NAME_BYTES = 65_535;
 
+function taken(image: string, id: string): ImgfsError {
+  return new ImgfsError('exists', `${image} has a snapshot with the id ${id} already`);
+}
+
 /** Internal snapshots: each change is one transaction, so there is the old list or the new one, never less. */
 export class SnapshotChanges implements SnapshotWriter {
   constructor(private readonly volume: Volume) {}
 
-  create(name: Uint8Array, at: { readonly seconds: number; readonly nanoseconds: number }): Snapshot {
+  create(name: Uint8Array, as: SnapshotFacts): Snapshot {
     const { volume } = this;
+    const { seconds, nanoseconds, vmClockNanoseconds = 0n, icount } = as;
     this.assertPossible(name);
     let made: Snapshot | undefined;
     this.change((change, all) => {
@@ -28,24 +33,29 @@ export class SnapshotChanges implements SnapshotWriter {
         throw new ImgfsError('limit', `${volume.storage.name}: ${all.length} snapshots are all it can have`);
       }
       const l1 = shareTables(volume, change);
-      const id = nextId(all);
+      const id = as.id ?? nextId(all);
+      if (all.some(({ snapshot }) => snapshot.id === id)) throw taken(volume.storage.name, id);
       const entry = encodeSnapshot({
         l1At: change.put(bigEndianBytes(l1)),
         l1Entries,
         id: Buffer.from(id),
         name,
-        ...at,
+        seconds,
+        nanoseconds,
+        vmClockNanoseconds,
         vmStateSize: 0,
-        extra: encodeSnapshotExtra(0, size),
+        extra: encodeSnapshotExtra(0, size, icount),
       });
       made = {
         id,
         nameBytes: Uint8Array.from(name),
         name: Buffer.from(name).toString('utf8'),
-        ...at,
-        vmClockNanoseconds: 0n,
+        seconds,
+        nanoseconds,
+        vmClockNanoseconds,
         vmStateSize: 0,
         diskSize: size,
+        ...(icount === undefined ? {} : { icount }),
       };
       const table = putSnapshotTable(volume, change, [...all.map(({ stored }) => stored), entry]);
       return { ...table, ...change.putL1(l1) };

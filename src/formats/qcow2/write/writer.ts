@@ -27,7 +27,7 @@ export class Qcow2Writer implements LayerWriter {
     this.unit = extended ? clusterSize / SUBCLUSTERS : clusterSize;
     const changes = new SnapshotChanges(volume);
     this.snapshots = {
-      create: (name, at) => this.trusting(() => changes.create(name, at)),
+      create: (name, as) => this.trusting(() => changes.create(name, as)),
       delete: (id) => this.trusting(() => changes.delete(id)),
       apply: (id) => this.trusting(() => changes.apply(id)),
       rename: (id, name) => this.trusting(() => changes.rename(id, name)),
