@@ -1,6 +1,8 @@
 /** Images that name files they should not have: built into a directory, with a secret beside that directory. */
+
 import fs from 'node:fs';
 import path from 'node:path';
+import { virtualBox } from '../../src/formats/ova/samples/descriptors.js';
 import { SampleImage, type SampleOptions } from '../../src/formats/qcow2/samples/image.js';
 import { textOf } from '../../src/formats/vmdk/samples/catalogue.js';
 
@@ -96,6 +98,7 @@ export function writeCorpus(place: Place): void {
     put(`e${n}`, vmdkNaming([`RW 8 FLAT "${name}" 0`]));
     put(`s${n}`, vmdkNaming([`RW 8 SPARSE "${name}"`]));
     put(`p${n}`, vmdkNaming(['RW 8 ZERO'], name));
+    put(`o${n}.ovf`, Buffer.from(virtualBox([{ href: name }])));
   });
   backed('self', 'self', 'qcow2');
   backed('unformatted-inner', '../secret', 'raw');

@@ -37,7 +37,7 @@ function mark(name: string): void {
 
 function look(file: string): void {
   const references = { follow: true, allowed: [] };
-  const { image } = openImage(file, { formats, references, forceShare: false, warn: () => {} });
+  const { image } = openImage(file, { formats, disk: 'first', references, forceShare: false, warn: () => {} });
   outcome(() => image.read(new Uint8Array(4096), 0));
   outcome(() => void image.extent(0, image.size));
   image.close();
