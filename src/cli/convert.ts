@@ -1,4 +1,4 @@
-import { extname } from 'node:path';
+import { dirname, extname } from 'node:path';
 import type { Command } from 'commander';
 import { APPLIANCE } from '../appliance/options.js';
 import { type CopiedBitmap, copiedBitmaps } from '../convert/bitmaps.js';
@@ -110,6 +110,7 @@ async function convert(request: Request): Promise<void> {
           // A format that packs everything takes it in order.
           outOfOrder: flags.outOfOrder === true && target.disk.packing?.always !== true,
           lost: flags.salvage === true ? lost : undefined,
+          share: sparse !== 0 && sharesBlocks(sources, target, path),
           rate,
         };
         const shown = (steps: Iterable<number>): Promise<void> => run(showing(steps, line));
@@ -128,6 +129,12 @@ async function convert(request: Request): Promise<void> {
     settings.passphrase?.wipe();
     sources.close();
   }
+}
+
+/** Not with what is encrypted: nothing lies there as it is. */
+function sharesBlocks(sources: Sources, { disk }: Target, path: string): boolean {
+  if (disk.info.encrypted || disk.packing?.always === true) return false;
+  return sources.canShareWith(dirname(path));
 }
 
 async function copy(

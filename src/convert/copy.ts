@@ -1,11 +1,11 @@
 /** Copying a disk into another: what is known to be zeros is not read, and need not be written. */
-import type { Image } from '../image/image.js';
+import type { Extent, Image } from '../image/image.js';
 import { roundDown } from '../lib/bits.js';
 import type { Storage } from '../storage/storage.js';
 import { type BlockWork, prepareBlock } from './block.js';
 import type { Crew } from './crew.js';
 import type { ReadDisk } from './joined.js';
-import { type Piece, type PieceOptions, pieces } from './pieces.js';
+import { type Piece, type PieceOptions, pieces, placeOf } from './pieces.js';
 import { BLOCK, Ring, Slot } from './ring.js';
 import { type Lost, SalvagedDisk } from './salvage.js';
 
@@ -20,6 +20,8 @@ export interface CopyOptions extends Omit<PieceOptions, 'unit'> {
   readonly outOfOrder: boolean;
   /** Told of what could not be read and became zeros; without it that ends the copying. */
   readonly lost?: ((lost: Lost) => void) | undefined;
+  /** Both lie where files can share blocks: what was looked at need not be written. */
+  readonly share?: boolean;
   /** Bytes a second that are written at most. */
   readonly rate?: number | undefined;
 }
@@ -60,6 +62,9 @@ interface Underway {
 
 /** How many pieces are on their way for each block that may be: the others are zeros, which need nothing. */
 const PIECES_FOR_BLOCK = 8;
+/** Blocks of file systems that can share them are of this size, or smaller. */
+const HOST_UNIT = 4096;
+const LEAST_SHARED = 64 * 1024;
 /** Nobody waits longer than this at once, in milliseconds. */
 const NAP = 20;
 
@@ -162,11 +167,35 @@ class Copying {
     for (const { zero, from, to, packed } of slot.runs()) {
       const at = slot.from + from;
       if (zero) this.clear(at, slot.from + to);
-      else if (packed === 0) target.write(slot.bytes.subarray(from, to), at);
+      else if (packed === 0) this.put(slot.bytes.subarray(from, to), at);
       else target.writePacked(slot.packed.subarray(packedEnd, packedEnd + packed), at);
       packedEnd += packed;
       if (!zero) this.count(to - from);
     }
+  }
+
+  /** Writes bytes of the source, or has the host share them. */
+  private put(bytes: Buffer, at: number): void {
+    for (let done = 0; done < bytes.length; ) {
+      const here = at + done;
+      const rest = bytes.length - done;
+      const extent = this.options.share === true ? this.source.extent(here, rest) : undefined;
+      const shared = extent === undefined ? 0 : this.shareByHost(extent, here);
+      const length = shared === 0 ? (extent?.length ?? rest) : shared;
+      if (shared === 0) this.target.write(bytes.subarray(done, done + length), here);
+      done += length;
+    }
+  }
+
+  /** Returns how many bytes are shared. Whole blocks are, and not so few that writing them costs less. */
+  private shareByHost(extent: Extent, at: number): number {
+    const place = placeOf(extent);
+    const length = roundDown(extent.length, HOST_UNIT);
+    if (place === undefined || this.notByHost.has(place.storage) || length < LEAST_SHARED) return 0;
+    if (at % HOST_UNIT !== 0 || place.offset % HOST_UNIT !== 0) return 0;
+    const done = this.target.copyIn(place.storage, place.offset, at, length, 'share');
+    if (done === 0) this.notByHost.add(place.storage);
+    return done;
   }
 
   private count(bytes: number): void {

@@ -82,7 +82,8 @@ function kindOf(extent: Extent, { topLayer, sparse }: PieceOptions): Kind {
   return extent.zero && sparse !== 0 ? 'zero' : 'data';
 }
 
-function placeOf({ data, compressed, storage, offset }: Extent): Place | undefined {
+/** Where the bytes of an extent lie, if they do so as they are. */
+export function placeOf({ data, compressed, storage, offset }: Extent): Place | undefined {
   return data && !compressed && storage !== undefined && offset !== undefined ? { storage, offset } : undefined;
 }
 

@@ -1,11 +1,15 @@
 /** The disks that are copied: opened, one state of them chosen, known by their files. */
 
+import fs from 'node:fs';
 import { identityOf } from '../image/files.js';
 import type { Image, ImageInfo, Snapshot } from '../image/image.js';
 import { snapshotNamed } from '../image/named-snapshot.js';
 import type { ImagePlan, OpenedImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
 import { JoinedDisk } from './joined.js';
+
+/** XFS, btrfs and bcachefs, by the numbers of statfs(2). */
+const SHARING = new Set([0x58465342, 0x9123683e, 0xca451a4e]);
 
 /** Opened sources. Whoever opened them closes them. */
 export class Sources {
@@ -55,6 +59,13 @@ export class Sources {
   /** Bytes they take on the host, without what lies below. */
   hostBytes(): number {
     return this.opened.reduce((sum, { image }) => sum + image.hostBytes(), 0);
+  }
+
+  /** Whether some of their files lie in the file system of that directory, which is one that can have files share blocks. */
+  canShareWith(directory: string): boolean {
+    if (!SHARING.has(fs.statfsSync(directory).type)) return false;
+    const { dev } = fs.statSync(directory);
+    return this.opened.flatMap(({ plan }) => filesOf(plan)).some((fd) => fs.fstatSync(fd).dev === dev);
   }
 
   close(): void {

@@ -133,9 +133,10 @@ export interface Image {
   overwrite(from: Uint8Array, at: number): number;
   /**
    * As `write`, of bytes that lie as they are at `from` of `source`, copied by the host itself. Returns how many were
-   * done, from the beginning: perhaps fewer than asked for, 0 where it cannot be done, which is what `write` is for.
+   * done, from the beginning: perhaps fewer than asked for, 0 where it cannot be done, which is what `write` is for. With
+   * `share` nothing is copied: both files share the blocks.
    */
-  copyIn(source: Storage, from: number, at: number, length: number): number;
+  copyIn(source: Storage, from: number, at: number, length: number, share?: 'share'): number;
   /** How units can be stored packed; undefined where they cannot. */
   readonly packing: Packing | undefined;
   /**

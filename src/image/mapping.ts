@@ -147,9 +147,9 @@ export class MappedImage implements Image {
     return this.changes().overwrite(from, at);
   }
 
-  copyIn(source: Storage, from: number, at: number, length: number): number {
+  copyIn(source: Storage, from: number, at: number, length: number, share?: 'share'): number {
     this.assertInside(at, length);
-    return this.changes().copyIn(source, from, at, length);
+    return this.changes().copyIn(source, from, at, length, share);
   }
 
   get packing(): Packing | undefined {

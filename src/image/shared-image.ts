@@ -84,8 +84,8 @@ export class SharedImage implements Image {
     }
   }
 
-  copyIn(source: Storage, from: number, at: number, length: number): number {
-    return this.alone(() => this.image.copyIn(source, from, at, length));
+  copyIn(source: Storage, from: number, at: number, length: number, share?: 'share'): number {
+    return this.alone(() => this.image.copyIn(source, from, at, length, share));
   }
 
   writePacked(): void {

@@ -117,13 +117,13 @@ export class WritePath {
   }
 
   /** As `Image.copyIn`. */
-  copyIn(source: Storage, from: number, at: number, length: number): number {
+  copyIn(source: Storage, from: number, at: number, length: number, share?: 'share'): number {
     this.prepare();
     const mapping = this.disk.map(at, length);
     if (mapping.kind === 'data' && mapping.ours === true) {
       if (mapping.storage.copyFrom === undefined) return 0;
       this.writer.guard(mapping.storage, mapping.offset, mapping.length);
-      return mapping.storage.copyFrom(source, from, mapping.offset, mapping.length) ? mapping.length : 0;
+      return mapping.storage.copyFrom(source, from, mapping.offset, mapping.length, share) ? mapping.length : 0;
     }
     const placement = this.writer.allocate(at, Math.min(length, MAX_PLACEMENT));
     const head = at - placement.start;
@@ -133,7 +133,7 @@ export class WritePath {
     try {
       // Old content that has to go along is the business of `write`.
       if (harmless || part === placement.length) {
-        done = placement.storage.copyFrom?.(source, from, placement.offset + head, part) ?? false;
+        done = placement.storage.copyFrom?.(source, from, placement.offset + head, part, share) ?? false;
       }
     } finally {
       if (!done) placement.abandon();

@@ -64,6 +64,11 @@ export interface Libc {
    * its own. `done` is called afterwards, whatever came of it: it is no promise of durability.
    */
   startWriteback(fd: number, done: () => void): void;
+  /**
+   * ioctl FICLONERANGE: two files share the blocks of a range, which begins and ends at block boundaries in both. False
+   * where the host does not do that for these two.
+   */
+  shareRange(from: number, fromAt: number, to: number, toAt: number, length: number): boolean;
   /** Takes (or drops) a shared open-file-description lock on one byte. False when another holder forbids it. */
   lockShared(fd: number, byte: number): boolean;
   unlock(fd: number, byte: number): void;
@@ -117,6 +122,7 @@ const SYS_OPENAT2 = 437;
 const AT = { CWD: -100, SYMLINK_FOLLOW: 0x400 } as const;
 const SEEK = { END: 2, DATA: 3, HOLE: 4 } as const;
 const SYNC_FILE_RANGE_WRITE = 2;
+const FICLONERANGE = 0x4020940d;
 const FALLOCATE = { RESERVE: 0, PUNCH: 0x01 + 0x02 } as const;
 const FCNTL = { OFD_GETLK: 36, OFD_SETLK: 37 } as const;
 const LOCK_TYPE = { READ: 0, WRITE: 1, NONE: 2 } as const;
@@ -129,7 +135,8 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 const XATTR_MAX = 64 * 1024;
 const FADV_DONTNEED = 4;
 const PR_SET_IO_FLUSHER = 57;
-const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP, EXDEV, EPERM, ETXTBSY, ENODATA } = os.errno;
+const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP, EXDEV, EPERM, ETXTBSY, ENODATA, ENOTTY } =
+  os.errno;
 const NO_ATTRIBUTE: readonly number[] = [ENODATA, EOPNOTSUPP, ENOSYS, EPERM, EACCES];
 const CANNOT_FALLOCATE: readonly number[] = [EOPNOTSUPP, ENOSYS, ENODEV, EINVAL];
 const CANNOT_COPY: readonly number[] = [EOPNOTSUPP, ENOSYS, EINVAL, EXDEV, EPERM, ETXTBSY];
@@ -211,6 +218,7 @@ function bind(koffi: Koffi): Libc {
     fsetxattr: native('int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)'),
     fremovexattr: native('int fremovexattr(int fd, const char *name)'),
     posixFadvise: native('int posix_fadvise(int fd, int64 offset, int64 length, int advice)'),
+    ioctl: native('int ioctl(int fd, unsigned long request, void *argument)'),
     exit: native('void _exit(int code)'),
   };
 
@@ -265,6 +273,17 @@ function bind(koffi: Koffi): Libc {
         const errno = koffi.errno();
         if (CANNOT_COPY.includes(errno)) return undefined;
         if (errno !== EINTR) throw new SystemCallError('copy_file_range', errno);
+      }
+    },
+    shareRange(from, fromAt, to, toAt, length) {
+      // struct file_clone_range: i64 descriptor, u64 offset, u64 length, u64 offset in the other.
+      const range = Buffer.alloc(32);
+      for (const [n, value] of [from, fromAt, length, toAt].entries()) range.writeBigInt64LE(BigInt(value), n * 8);
+      for (;;) {
+        if (calls.ioctl(to, FICLONERANGE, range) === 0) return true;
+        const errno = koffi.errno();
+        if (CANNOT_COPY.includes(errno) || errno === ENOTTY) return false;
+        if (errno !== EINTR) throw new SystemCallError('ioctl', errno);
       }
     },
     startWriteback(fd, done) {

@@ -129,12 +129,13 @@ export class FileStorage implements Storage {
     }
   }
 
-  /** copy_file_range(2), which shares the blocks where the file system can. */
-  copyFrom(source: Storage, from: number, at: number, length: number): boolean {
+  /** copy_file_range(2), which shares the blocks where the file system can; FICLONERANGE where nothing else will do. */
+  copyFrom(source: Storage, from: number, at: number, length: number, share?: 'share'): boolean {
     this.assertHealthy();
     const calls = libc();
     if (calls === undefined || !(source instanceof FileStorage)) return false;
     try {
+      if (share !== undefined) return calls.shareRange(source.fd, from, this.fd, at, length);
       for (let done = 0; done < length; ) {
         const copied = calls.copyRange(source.fd, from + done, this.fd, at + done, length - done);
         if (copied === undefined || copied === 0) return false;

@@ -52,10 +52,10 @@ export interface Storage {
   allocate(at: number, length: number): void;
   /**
    * As `write`, of `length` bytes that lie at `from` of `source`: the host copies them itself, or has both storages
-   * share them. False where it does not do that for these two, or `source` ends before; any part of the range may then
+   * share them; with `share` only the latter. False where it does not do that for these two, or `source` ends before; any part of the range may then
    * have been written. Absent where no host could.
    */
-  copyFrom?(source: Storage, from: number, at: number, length: number): boolean;
+  copyFrom?(source: Storage, from: number, at: number, length: number, share?: 'share'): boolean;
   /** Whether both are all of one file of the host. Absent where that is only so if they are one object. */
   sameAs?(other: Storage): boolean;
   /** The run that holds `at` (0 <= at < size). Where the host cannot tell, everything is data. */
