@@ -202,6 +202,19 @@ describe('imgfs create', function () {
     });
   });
 
+  it('takes the passphrase of an encrypted image as qemu-img does, and makes the same qcow of it', () => {
+    fs.writeFileSync('secret', 'an open sesame');
+    const options = ['-f', 'qcow', '--object', 'secret,id=s,file=secret'];
+    const encrypted = [...options, '-o', 'encrypt.format=aes,encrypt.key-secret=s'];
+    expect(create([...encrypted, 'disk', '3M'])).to.deep.equal({ code: 0, error: '' });
+    qemuImg('create', '-q', ...encrypted, 'by-qemu', '3M');
+    expect(fs.readFileSync('disk').equals(fs.readFileSync('by-qemu'))).to.equal(true);
+    const luks = create([...options, '-o', 'encrypt.format=luks,encrypt.key-secret=s', 'disk', '3M']);
+    expect(luks.error).to.match(/^imgfs: option encrypt\.format cannot be "luks": it is aes$/m);
+    const unknown = create([...options, '-o', 'encrypt.format=aes,encrypt.key-secret=t', 'disk', '3M']);
+    expect(unknown.error).to.include('no --object secret has the id "t"');
+  });
+
   describe('what was there', () => {
     it('is replaced: its mode and owner, and a link to it, stay', () => {
       fs.writeFileSync('disk', 'old', { mode: 0o640 });
