@@ -49,6 +49,7 @@ export const STOCK: Readonly<Record<string, Item>> = {
   'ext.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', [...WRITES, 'write 2600k 2k'], 'extended_l2=on') },
   'lazy.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', WRITES, 'lazy_refcounts=on') },
   'blank.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', []) },
+  'fine.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', [], 'cluster_size=512') },
   'huge.qcow2': { make: (at, name) => image(at(name), 'qcow2', '5T', ['write -P 7 4T 64k']) },
   'odd.qcow2': { make: (at, name) => image(at(name), 'qcow2', '1000448', ['write -P 1 900000 100448']) },
   'full.qcow2': { make: (at, name) => image(at(name), 'qcow2', '1M', [], 'preallocation=full') },

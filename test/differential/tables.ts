@@ -1,5 +1,6 @@
 /** Every table of rows, one a verb. */
 import type { Row } from './row.js';
+import { rows as amend } from './rows/amend.js';
 import { rows as bitmap } from './rows/bitmap.js';
 import { rows as check } from './rows/check.js';
 import { rows as commit } from './rows/commit.js';
@@ -26,6 +27,7 @@ export const TABLES: Readonly<Record<string, readonly Row[]>> = {
   resize,
   snapshot,
   bitmap,
+  amend,
   rebase,
   commit,
 };

@@ -1,0 +1,26 @@
+import { fails, makes, type Row, tells } from '../row.js';
+
+export const rows: readonly Row[] = [
+  makes('amend -o compat=0.10 a.qcow2', 'a.qcow2'),
+  makes('amend -o compat=1.1 old.qcow2', 'old.qcow2'),
+  makes('amend -f qcow2 -o compat=v3 old.qcow2', 'old.qcow2'),
+  makes('amend -o lazy_refcounts=on a.qcow2', 'a.qcow2'),
+  makes('amend -o lazy_refcounts=off lazy.qcow2', 'lazy.qcow2'),
+  makes('amend -o refcount_bits=64 a.qcow2', 'a.qcow2'),
+  makes('amend -o refcount_bits=8 snap.qcow2', 'snap.qcow2'),
+  makes('amend -q -o refcount_bits=32 a.qcow2', 'a.qcow2'),
+  makes('amend -o size=5M a.qcow2', 'a.qcow2'),
+  makes('amend -o compat=1.1,lazy_refcounts=on old.qcow2', 'old.qcow2'),
+  tells('amend -o compat=1.1 a.qcow2'),
+  fails('amend -o backing_file=other.qcow2 mid.qcow2', [/rebase/, /rebase/]),
+  fails('amend a.qcow2', [/-o/, /-o/]),
+  fails('amend -o compat=0.10 ext.qcow2', [/compat|downgrade|version|incompatible/i, /./]),
+  fails('amend -o refcount_bits=1 snap.qcow2', [/[Rr]efcount|refcount/, /refcount/]),
+  fails('amend -o refcount_bits=3 a.qcow2', [/power of/, /power of/]),
+  fails('amend -o cluster_size=4k a.qcow2', [/cluster_size/, /cluster_size/]),
+  fails('amend -o compat=2 a.qcow2', [/compat/i, /compat/]),
+  fails('amend -o wat=1 a.qcow2', [/wat/, /wat/]),
+  fails('amend -o compat=1.1 a.raw', [/does not support/, /raw/]),
+  fails('amend -o compat=1.1 nobody', [/No such file/, /no such file/]),
+  fails('amend -o compat=0.10 a.qcow2', [/lock/, /in use/], { locked: 'a.qcow2' }),
+];
