@@ -20,6 +20,9 @@ process.on('uncaughtException', (error) => {
   process.exit(1);
 });
 
+/** Without a listener node answers it by opening a debugger to whoever connects; `progress.ts` adds what it is for. */
+process.on('SIGUSR1', () => {});
+
 const [, program = 'imgfs', ...args] = process.argv;
 try {
   process.exitCode = await dispatch(program, args, verbs, version);

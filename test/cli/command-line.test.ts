@@ -43,7 +43,7 @@ describe('the command line', function () {
     const { code, stdout, stderr } = imgfs(['--help'], { node });
     expect({ code, stderr }).to.deep.equal({ code: 0, stderr: '' });
     for (const { name, summary } of verbs) {
-      expect(stdout).to.match(new RegExp(`^  ${name} +${summary}$`, 'm'));
+      expect(stdout.replaceAll(/ +/g, ' ').split('\n')).to.include(` ${name} ${summary}`);
       const byWord = imgfs(['help', name], { node });
       expect(byWord).to.include({ code: 0, stderr: '' });
       expect(byWord.stdout).to.match(new RegExp(`^Usage: imgfs ${name} `));
