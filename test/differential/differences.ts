@@ -39,6 +39,27 @@ export const DIFFERENCES: readonly Difference[] = [
     rows: [differs('info odd.raw', [0, /\(100352 bytes\)/], [0, /exact size: 100001 bytes/])],
   },
   {
+    what: 'every verb that prints JSON says `schema`, but `map`, whose JSON is a list; in that of `info --backing-chain` each object says it',
+    why: 'whoever reads it can tell what it is',
+    rows: [
+      differs('check --output=json a.qcow2', [0, /"check-errors": 0/], [0, /"schema"/]),
+      differs('measure --output=json --size 1G', [0, /"required"/], [0, /"schema"/]),
+    ],
+  },
+  {
+    what: '`measure` needs no passphrase of an encrypted image',
+    why: 'only its length is counted',
+    rows: [differs('measure -O qcow2 aes.qcow2', [1, /encrypt\.key-secret/], [0, /required size/])],
+  },
+  {
+    what: '`amend -o compat=0.10` refuses images with bitmaps or with zstd, and `encrypt.*` is not amended',
+    why: 'the bitmaps would be lost, and version 2 knows no zstd; `imgfs key` changes the key slots',
+    rows: [
+      differs('amend -o compat=0.10 bits.qcow2', [0, /^$/], [1, /bitmap/]),
+      differs('amend -o compat=0.10 plain-zstd.qcow2', [0, /^$/], [1, /zstd/]),
+    ],
+  },
+  {
     what: '`map` prints disks that are not stored as they are, and JSON says `compressed`',
     why: 'qemu-img of later versions says it in the same way',
     rows: [differs('map packed.qcow2', [1, /./], [0, /compressed/])],

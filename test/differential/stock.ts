@@ -49,9 +49,16 @@ export const STOCK: Readonly<Record<string, Item>> = {
   'ext.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', [...WRITES, 'write 2600k 2k'], 'extended_l2=on') },
   'lazy.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', WRITES, 'lazy_refcounts=on') },
   'blank.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', []) },
+  'plain-zstd.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', WRITES, 'compression_type=zstd') },
   'fine.qcow2': { make: (at, name) => image(at(name), 'qcow2', '3M', [], 'cluster_size=512') },
   'huge.qcow2': { make: (at, name) => image(at(name), 'qcow2', '5T', ['write -P 7 4T 64k']) },
   'odd.qcow2': { make: (at, name) => image(at(name), 'qcow2', '1000448', ['write -P 1 900000 100448']) },
+  'aes.qcow2': {
+    make: (at, name) => {
+      const how = 'encrypt.format=aes,encrypt.key-secret=s';
+      qemuImg('create', '-q', '--object', 'secret,id=s,data=abc', '-f', 'qcow2', '-o', how, at(name), '1M');
+    },
+  },
   'full.qcow2': { make: (at, name) => image(at(name), 'qcow2', '1M', [], 'preallocation=full') },
   'meta.qcow2': { make: (at, name) => image(at(name), 'qcow2', '1M', [], 'preallocation=metadata') },
   'packed.qcow2': {
