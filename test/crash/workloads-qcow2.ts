@@ -342,7 +342,7 @@ function packing(name: string, options: Omit<SampleOptions, 'size'>): Workload {
     FLUSH,
     ...(alone ? [] : [remove('old')]),
     z(4, 8),
-    c(15, 1 - 512 / unit),
+    ...(unit > 512 ? [c(15, 1 - 512 / unit)] : []),
     { do: 'reopen' },
     c(3, 7),
     w(5, 0.5),
