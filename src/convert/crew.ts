@@ -35,7 +35,8 @@ const WORTHWHILE = 100;
  */
 export class Crew {
   readonly ring: Ring;
-  private readonly workers: Worker[] = [];
+  /** One for each thread: settled when it is gone. */
+  private readonly gone: Promise<void>[] = [];
   private expected = 0;
   private failure: unknown;
 
@@ -46,7 +47,7 @@ export class Crew {
 
   /** Told of every piece that will be read. What the sources take on the host says how much more will come. */
   expect({ from, to, packed }: Piece): void {
-    if (this.workers.length > 0) return;
+    if (this.gone.length > 0) return;
     const { hostBytes, work } = this.options;
     const each = TAKEN_OVER[work.packing !== undefined ? 'packing' : packed ? 'unpacking' : 'reading'] / MIB;
     this.expected += each * (to - from);
@@ -58,10 +59,13 @@ export class Crew {
     if (this.failure !== undefined) throw this.failure;
   }
 
-  /** Returns when no thread is left. */
+  /**
+   * Returns when no thread is left. They leave by themselves, at the end of the block they are at: one that is ended
+   * from outside in the midst of native code takes the whole process with it.
+   */
   async end(): Promise<void> {
     this.ring.end();
-    await Promise.all(this.workers.map((worker) => worker.terminate()));
+    await Promise.all(this.gone);
   }
 
   private start(): void {
@@ -72,10 +76,13 @@ export class Crew {
       worker.on('error', (error) => {
         this.failure ??= new ImgfsError('system', `a thread failed: ${String(error)}`, { cause: error });
       });
-      worker.on('exit', () => {
-        if (!this.ring.ended) this.failure ??= new ImgfsError('system', 'a thread ended early');
+      const gone = new Promise<void>((resolve) => {
+        worker.on('exit', () => {
+          if (!this.ring.ended) this.failure ??= new ImgfsError('system', 'a thread ended early');
+          resolve();
+        });
       });
-      this.workers.push(worker);
+      this.gone.push(gone);
     }
   }
 }
