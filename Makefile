@@ -62,5 +62,6 @@ node_modules/.package-lock.json: package.json package-lock.json
 dist/.built: node_modules/.package-lock.json tsconfig.json $(SOURCES)
 	@rm -rf dist
 	@$(TSC) -p tsconfig.json
+	@$(NODE) dist/scripts/bundle.js
 	@chmod 755 dist/src/cli/main.js
 	@touch $@

@@ -33,12 +33,16 @@ export interface ErrorRecord {
   readonly hint?: string;
 }
 
+/** What marks an error as ours, whichever copy of this module made it: a thread may load one in a bundle and one beside it. */
+const MARK = Symbol.for('imgfs.error');
+
 /**
  * The one error class: every failure a user can cause or meet. `message` says what failed and why, `hint` what to do.
  * Anything else that is thrown is a bug in imgfs.
  */
 export class ImgfsError extends Error {
   override readonly name = 'ImgfsError';
+  readonly [MARK] = true;
   readonly reason: Reason;
   readonly hint: string | undefined;
 
@@ -46,6 +50,10 @@ export class ImgfsError extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.reason = reason;
     this.hint = options.hint;
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && MARK in value;
   }
 
   toJSON(): ErrorRecord {
