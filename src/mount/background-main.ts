@@ -6,6 +6,9 @@ import { type Orders, REPORT, type Report } from './background.js';
 import { live } from './life.js';
 import { endSoon } from './uncaught.js';
 
+/** Without a listener node answers it by opening a debugger, in a process that may hold keys. */
+process.on('SIGUSR1', () => {});
+
 const text = fs.readFileSync(0, 'utf8');
 // The command was killed before it could say what to do.
 if (text === '') process.exit(1);
