@@ -132,25 +132,17 @@ describe('rebasing', function () {
   }
 
   it('copies nothing that lies below both', () => {
-    const one = made({ formats: ['qcow2', 'qcow2', 'qcow2'], values: SMALL, next: 2 }, new Random());
-    const { chain } = one;
-    const counts = [2, Number.POSITIVE_INFINITY].map((depth) => {
-      const files = storagesOf(chain.links).map((storage) => storage.copy());
-      const image = chain.open(files, [0]);
-      let reads = 0;
-      const counted: Image = new Proxy(image, {
-        get(target, key) {
-          if (key === 'read') reads++;
-          const value = Reflect.get(target, key) as unknown;
-          return typeof value === 'function' ? value.bind(target) : value;
-        },
-      });
-      changeTo(one, 'qcow2', depth).make(counted, files);
-      image.close();
-      return { reads, disk: chain.read(files) };
-    });
-    expect(counts[0]?.disk.equals(counts[1]?.disk ?? Buffer.alloc(0))).to.equal(true);
-    expect(counts[0]?.reads).to.be.lessThan(counts[1]?.reads ?? 0);
+    // In one image all may lie above both by chance.
+    const totals = [0, 0];
+    for (let n = 0; n < 8; n++) {
+      const one = made({ formats: ['qcow2', 'qcow2', 'qcow2'], values: SMALL, next: 2 }, Random.forCase(SEED, n));
+      const [known, unknown] = [2, Number.POSITIVE_INFINITY].map((depth) => readsOf(one, depth));
+      expect(known?.disk.equals(unknown?.disk ?? Buffer.alloc(0))).to.equal(true);
+      expect(known?.reads).to.be.at.most(unknown?.reads ?? 0);
+      totals[0]! += known?.reads ?? 0;
+      totals[1]! += unknown?.reads ?? 0;
+    }
+    expect(totals[0]).to.be.lessThan(totals[1]!);
   });
 
   it('would lose data if nothing held writes back: the states are bad ones then', () => {
@@ -158,3 +150,21 @@ describe('rebasing', function () {
     expect(badStates(changeTo(one, 'qcow2', Number.POSITIVE_INFINITY), { barriers: false })).to.not.deep.equal([]);
   });
 });
+
+/** How often a rebase reads, which is told that the chains are the same from `depth` on, and the disk it leaves. */
+function readsOf(one: ReturnType<typeof made>, depth: number): { readonly reads: number; readonly disk: Buffer } {
+  const { chain } = one;
+  const files = storagesOf(chain.links).map((storage) => storage.copy());
+  const image = chain.open(files, [0]);
+  let reads = 0;
+  const counted: Image = new Proxy(image, {
+    get(target, key) {
+      if (key === 'read') reads++;
+      const value = Reflect.get(target, key) as unknown;
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+  changeTo(one, 'qcow2', depth).make(counted, files);
+  image.close();
+  return { reads, disk: chain.read(files) };
+}
