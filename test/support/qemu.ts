@@ -13,8 +13,18 @@ export function needsTool(...tools: readonly string[]): void {
   });
 }
 
+/** QEMU measures how fast it is before it makes a LUKS header, and gives up where its clock did not move meanwhile. */
+const ATTEMPTS = 20;
+const UNLUCKY = /Unable to get accurate CPU usage/;
+
 export function qemuImg(...args: readonly string[]): string {
-  return execFileSync('qemu-img', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return execFileSync('qemu-img', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+    } catch (error) {
+      if (attempt === ATTEMPTS || !UNLUCKY.test(String(error))) throw error;
+    }
+  }
 }
 
 /** qemu-img's answer as JSON. */

@@ -154,16 +154,17 @@ export class Reserve {
   }
 
   /**
-   * Lengthens a run of new space that is mostly used up, with no barrier of its own: what is returned hands the new
-   * part out, and is to be called once the barrier that comes anyway has made its counts durable.
+   * Lengthens a run of new space that is mostly used up to that of a new one, with no barrier of its own: what is
+   * returned hands the new part out, and is to be called once the barrier that comes anyway has made its counts durable.
    */
   lengthen(): (() => void) | undefined {
     const { cells, storage, clusterSize } = this;
+    const { left } = this;
     const end = cells[CELL.runEnd]!;
-    const enough = this.left >= cells[CELL.runLength]! / 4;
+    const enough = left >= Math.min(cells[CELL.runLength]!, this.longest) / 4;
     if (enough || cells[CELL.runFresh] !== 1 || storage.size() !== end * clusterSize) return undefined;
     if (this.countable(end, 1) === 0) return undefined;
-    const run = { first: end, count: this.countable(end, this.nextLength()) };
+    const run = { first: end, count: this.countable(end, this.nextLength() - left) };
     try {
       this.raise(run);
     } catch (error) {
@@ -176,13 +177,17 @@ export class Reserve {
     };
   }
 
-  private nextLength(): number {
-    const { cells, clusterSize } = this;
-    const most = Math.min(
+  private get longest(): number {
+    const { clusterSize } = this;
+    return Math.min(
       MAX_RUN_CLUSTERS,
       MAX_RUN_BYTES / clusterSize,
       Math.ceil(this.parts.live.now.size / 4 / clusterSize),
     );
+  }
+
+  private nextLength(): number {
+    const { cells, clusterSize, longest: most } = this;
     const length = cells[CELL.runLength]! || Math.ceil(FIRST_RUN_BYTES / clusterSize);
     cells[CELL.runLength] = Math.max(length, Math.min(length * STEP, most), 1);
     return Math.max(4, Math.min(length, most));
