@@ -22,7 +22,8 @@ check: node_modules/.package-lock.json
 	@node_modules/.bin/biome ci --error-on-warnings .
 	@$(TSC) -p tsconfig.json --noEmit
 
-# BENCH="writes" runs one of the groups reads, writes, tables, formats and encrypted (or single measures) alone.
+# BENCH="writes" runs one of the groups reads, writes, tables, formats, encrypted, convert and appliances (or single
+# measures) alone.
 bench: build
 	@sh scripts/setup.sh bench
 	@$(NODE) --enable-source-maps dist/bench/run.js $(if $(BENCH),"$(BENCH)")
