@@ -1,8 +1,8 @@
 # The two everyday targets, run and test, do all their own set-up. See README.md.
 NODE ?= node
 TSC := node_modules/.bin/tsc
-IMGFS := $(NODE) dist/src/cli/main.js
-SOURCES := $(shell find src test bench scripts -name '*.ts' 2>/dev/null)
+IMGFS := $(NODE) dist/src/imgfs.cjs
+SOURCES := $(shell find src test bench scripts -name '*.ts' -o -name '*.cts' 2>/dev/null)
 PREFIX ?= /usr/local
 
 .PHONY: run test build check bench fuzz readme install clean
@@ -49,8 +49,8 @@ install: build
 	install -d "$(DESTDIR)$(PREFIX)/lib/imgfs/dist"
 	cp -r dist/src "$(DESTDIR)$(PREFIX)/lib/imgfs/dist/"
 	cd "$(DESTDIR)$(PREFIX)/lib/imgfs" && npm ci --ignore-scripts --omit=dev --no-audit --no-fund --loglevel=error
-	chmod 755 "$(DESTDIR)$(PREFIX)/lib/imgfs/dist/src/cli/main.js"
-	ln -sf ../lib/imgfs/dist/src/cli/main.js "$(DESTDIR)$(PREFIX)/bin/imgfs"
+	chmod 755 "$(DESTDIR)$(PREFIX)/lib/imgfs/dist/src/imgfs.cjs"
+	ln -sf ../lib/imgfs/dist/src/imgfs.cjs "$(DESTDIR)$(PREFIX)/bin/imgfs"
 	ln -sf "$(PREFIX)/bin/imgfs" "$(DESTDIR)/sbin/mount.imgfs"
 
 clean:
@@ -64,5 +64,5 @@ dist/.built: node_modules/.package-lock.json tsconfig.json $(SOURCES)
 	@rm -rf dist
 	@$(TSC) -p tsconfig.json
 	@$(NODE) dist/scripts/bundle.js
-	@chmod 755 dist/src/cli/main.js
+	@chmod 755 dist/src/imgfs.cjs
 	@touch $@

@@ -7,7 +7,7 @@ import { CACHES, type CacheMode } from '../src/mount/options.js';
 import { afterwards, run } from './workplace.js';
 
 /** The program, for node. */
-export const IMGFS = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+export const IMGFS = fileURLToPath(new URL('../src/imgfs.cjs', import.meta.url));
 const PATIENCE_MS = 5000;
 const POLL_MS = 5;
 

@@ -1,59 +1,111 @@
 /**
- * Puts what each entry of the program loads into a few files, in place of the entries that the compiler made: hundreds of
- * modules take longer to find than to run. The modules stay beside them, for tests and for whoever imports them.
+ * Puts the modules of the program into one script and compiles it (see src/start.cts), and has the threads and
+ * processes it starts begin there. The modules stay beside them, for tests and for whoever imports them.
  */
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 
 const SRC = fileURLToPath(new URL('../src', import.meta.url));
+const REHEARSE = fileURLToPath(new URL('rehearse.js', import.meta.url));
 
-/** What a process or a thread begins with. */
-const ENTRIES = [
-  'cli/main.js',
-  'convert/worker.js',
-  'fuse/kernel/worker.js',
-  'mount/background-main.js',
-  'mount/worker.js',
-];
+/** The command line's, which src/imgfs.cts starts. */
+const MAIN = 'cli/main.js';
 
-/** Where all of it goes: one level beneath `SRC`. */
-const PARTS = 'parts';
-
-/** Without its extension. */
-function partOf(entry: string): string {
-  return entry.replaceAll('/', '-').replace(/\.js$/, '');
-}
-
-/** A module that asks where it lies is told where it lay before: all its neighbours are still there. */
-const places: Plugin = {
-  name: 'places',
-  setup({ onLoad }) {
-    onLoad({ filter: /\.js$/ }, ({ path: file }) => {
-      const text = fs.readFileSync(file, 'utf8');
-      if (!file.startsWith(SRC) || !text.includes('import.meta.url')) return undefined;
-      const place = `new URL(${JSON.stringify(`../${path.relative(SRC, file)}`)}, import.meta.url).href`;
-      return { contents: text.replaceAll('import.meta.url', `(${place})`), loader: 'js' };
-    });
-  },
+/** What other processes and threads begin with, named as the compiler left them; with what each exports. */
+const OTHERS: Readonly<Record<string, readonly string[]>> = {
+  'convert/worker.js': [],
+  'mount/background-main.js': [],
+  'mount/worker.js': ['openData'],
 };
 
-await build({
-  entryPoints: ENTRIES.map((entry) => ({ in: path.join(SRC, entry), out: partOf(entry) })),
-  outdir: path.join(SRC, PARTS),
+/** Imports a module that it is told at run time, which V8 forgets how to do in a script that was compiled ahead. */
+const IMPORTING = 'fuse/kernel/worker.js';
+
+/** Found where they were installed: they bring files of their own. */
+const OUTSIDE = ['@bokuweb/zstd-wasm', 'fuse-native', 'koffi'];
+
+/** Modules that ask where they lie are told where they lay before: all their neighbours are still there. */
+function places(url: (file: string) => string): Plugin {
+  return {
+    name: 'places',
+    setup({ onLoad }) {
+      onLoad({ filter: /\.js$/ }, ({ path: file }) => {
+        const text = fs.readFileSync(file, 'utf8');
+        if (!file.startsWith(SRC) || !text.includes('import.meta.url')) return undefined;
+        return { contents: text.replaceAll('import.meta.url', `(${url(file)})`), loader: 'js' };
+      });
+    },
+  };
+}
+
+const COMMON = {
   bundle: true,
-  splitting: true,
-  format: 'esm',
+  external: OUTSIDE,
   platform: 'node',
   target: 'node20',
-  packages: 'external',
+  charset: 'ascii',
   logLevel: 'warning',
-  plugins: [places],
+} as const;
+
+await build({
+  ...COMMON,
+  stdin: {
+    contents: `export const entries = {
+      ${[MAIN, ...Object.keys(OTHERS)].map((entry) => `'${entry}': () => require('./${entry}')`)}
+    }`,
+    resolveDir: SRC,
+  },
+  outfile: path.join(SRC, 'program.cjs'),
+  format: 'cjs',
+  supported: { 'dynamic-import': false },
+  plugins: [places((file) => `require('node:url').pathToFileURL(__dirname + '/${path.relative(SRC, file)}').href`)],
 });
 
-for (const entry of ENTRIES) {
-  const part = path.relative(path.dirname(entry), `${PARTS}/${partOf(entry)}.js`);
-  const first = fs.readFileSync(path.join(SRC, entry), 'utf8').startsWith('#!') ? '#!/usr/bin/env node\n' : '';
-  fs.writeFileSync(path.join(SRC, entry), `${first}export * from ${JSON.stringify(part)};\n`);
+await build({
+  ...COMMON,
+  entryPoints: [path.join(SRC, IMPORTING)],
+  outfile: path.join(SRC, IMPORTING),
+  allowOverwrite: true,
+  format: 'esm',
+  plugins: [
+    places(
+      (file) => `new URL('${path.relative(path.dirname(IMPORTING), path.relative(SRC, file))}', import.meta.url).href`,
+    ),
+  ],
+});
+
+for (const [entry, names] of Object.entries(OTHERS)) {
+  const starter = path.relative(path.dirname(entry), 'start.cjs');
+  const exported = names.length === 0 ? '' : `export const { ${names.join(', ')} } = `;
+  fs.writeFileSync(path.join(SRC, entry), `import { start } from '${starter}';\n${exported}start('${entry}');\n`);
+}
+
+/** Each adds to what is compiled what it was the first to run. */
+const REHEARSALS = [
+  ['create', '-f', 'qcow2', 'new.qcow2', '1M'],
+  ['info', 'new.qcow2'],
+  ['convert', '-O', 'raw', 'new.qcow2', 'new.raw'],
+  ['convert', '-O', 'qcow2', 'new.raw', 'copy.qcow2'],
+  ['map', 'copy.qcow2'],
+  ['check', 'copy.qcow2'],
+  ['snapshot', '-l', 'copy.qcow2'],
+  ['help', 'mount'],
+];
+const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'imgfs-rehearsal-'));
+try {
+  // Stored data, so that what copies it runs.
+  fs.writeFileSync(path.join(directory, 'new.raw'), 'data'.repeat(1024));
+  for (const rehearsal of REHEARSALS) {
+    const { status } = spawnSync(process.execPath, [REHEARSE, ...rehearsal], {
+      cwd: directory,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    if (status !== 0) throw new Error(`imgfs ${rehearsal.join(' ')} ended with ${status}`);
+  }
+} finally {
+  fs.rmSync(directory, { recursive: true, force: true });
 }

@@ -10,7 +10,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fromDisks } from '../src/formats/qcow2/samples/image.js';
 
-const IMGFS = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+const IMGFS = fileURLToPath(new URL('../src/imgfs.cjs', import.meta.url));
 const SHOWN = path.relative(process.cwd(), IMGFS);
 
 /** Runs a command in the open, as a user would type it. Returns whether it succeeded. */

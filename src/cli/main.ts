@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The program. Only what every start needs is imported here: the dispatcher loads the rest. */
 import fs from 'node:fs';
 import { systemCode } from '../lib/errors.js';
@@ -23,10 +22,14 @@ process.on('uncaughtException', (error) => {
 /** Without a listener node answers it by opening a debugger to whoever connects; `progress.ts` adds what it is for. */
 process.on('SIGUSR1', () => {});
 
-const [, program = 'imgfs', ...args] = process.argv;
-try {
-  process.exitCode = await dispatch(program, args, verbs, version);
-} catch (error) {
-  if (!(error instanceof OutputClosed)) throw error;
-  process.exitCode = 0;
+async function run(): Promise<void> {
+  const [, program = 'imgfs', ...args] = process.argv;
+  try {
+    process.exitCode = await dispatch(program, args, verbs, version);
+  } catch (error) {
+    if (!(error instanceof OutputClosed)) throw error;
+    process.exitCode = 0;
+  }
 }
+
+void run();

@@ -8,17 +8,19 @@ import type { CrewJob } from './crew.js';
 import { JoinedDisk } from './joined.js';
 import { Ring } from './ring.js';
 
-const job = workerData as CrewJob;
-const ring = new Ring(job.ring);
-if (!ring.ended) {
-  if (job.prepareCodecs) await prepareCodecs();
-  const drivers = await Promise.all([...new Set(job.plans.flatMap(formatsOf))].map(driverNamed));
-  const images = job.plans.map((plan) => reopenImage(plan, drivers));
+async function help({ ring: shared, plans, work, prepareCodecs: decodes }: CrewJob): Promise<void> {
+  const ring = new Ring(shared);
+  if (ring.ended) return;
+  if (decodes) await prepareCodecs();
+  const drivers = await Promise.all([...new Set(plans.flatMap(formatsOf))].map(driverNamed));
+  const images = plans.map((plan) => reopenImage(plan, drivers));
   const disk = new JoinedDisk(images);
-  ring.help((slot) => prepareBlock(disk, slot, job.work));
+  ring.help((slot) => prepareBlock(disk, slot, work));
   for (const image of images) image.close();
 }
 
 function formatsOf({ format, images }: ImagePlan): readonly string[] {
   return [format, ...Object.values(images).flatMap(formatsOf)];
 }
+
+void help(workerData as CrewJob);

@@ -31,29 +31,33 @@ function removeEmptyLog(): void {
   if (status?.size === 0) fs.rmSync(orders.logFile, { force: true });
 }
 
-let code = 0;
-try {
-  await live({
-    options: orders.options,
-    logFile: orders.logFile,
-    passphrases: new AskedPassphrases(),
-    ready: (warnings) => {
-      // The user's directory must be free to be removed by the time the command returns.
-      process.chdir('/');
-      fs.closeSync(ANSWERS);
-      report({ live: true, warnings });
-    },
-    log,
-  });
-} catch (error) {
-  code = 1;
-  log(errorLine(error));
-  if (!(error instanceof ImgfsError) && error instanceof Error) log(error.stack ?? '');
-  if (!reported) {
-    const known = error instanceof ImgfsError ? error : new ImgfsError('system', `internal error: ${String(error)}`);
-    report({ live: false, error: known.toJSON() });
+async function serve(): Promise<void> {
+  let code = 0;
+  try {
+    await live({
+      options: orders.options,
+      logFile: orders.logFile,
+      passphrases: new AskedPassphrases(),
+      ready: (warnings) => {
+        // The user's directory must be free to be removed by the time the command returns.
+        process.chdir('/');
+        fs.closeSync(ANSWERS);
+        report({ live: true, warnings });
+      },
+      log,
+    });
+  } catch (error) {
+    code = 1;
+    log(errorLine(error));
+    if (!(error instanceof ImgfsError) && error instanceof Error) log(error.stack ?? '');
+    if (!reported) {
+      const known = error instanceof ImgfsError ? error : new ImgfsError('system', `internal error: ${String(error)}`);
+      report({ live: false, error: known.toJSON() });
+    }
   }
+  if (code === 0) removeEmptyLog();
+  process.exitCode = code;
+  endSoon();
 }
-if (code === 0) removeEmptyLog();
-process.exitCode = code;
-endSoon();
+
+void serve();

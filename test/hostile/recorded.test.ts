@@ -10,7 +10,7 @@ import { withScratch } from '../support/scratch.js';
 import { MARKS, makePlace, type Place, qcow2Naming, vmdkNaming, writeCorpus } from './corpus.js';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
-const CLI = path.join(HERE, '../../src/cli/main.js');
+const CLI = path.join(HERE, '../../src/imgfs.cjs');
 
 /** One recorded open that succeeded. */
 interface Opened {

@@ -12,7 +12,7 @@ import { needsTool, qemuImg } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
 import { scratch, withScratch } from '../support/scratch.js';
 
-const CLI = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../src/cli/main.js');
+const CLI = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../src/imgfs.cjs');
 
 function open(file: string, forceShare = false, format?: string): OpenedImage {
   return openImage(file, {

@@ -3,7 +3,7 @@ import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 /** The program's entry. */
-export const IMGFS = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+export const IMGFS = fileURLToPath(new URL('../../src/imgfs.cjs', import.meta.url));
 
 /** Long enough for a busy machine; a command that hangs fails its test and not the whole suite. */
 const PATIENCE = 60_000;
