@@ -46,4 +46,4 @@ function keepCompiled(): void {
   fs.writeFileSync(COMPILED, script.createCachedData());
 }
 
-export = { start, keepCompiled };
+export = { start, keepCompiled, wasCompiled: script.cachedDataRejected === false };

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { supportTable } from '../../src/cli/support-table.js';
 import { formats } from '../../src/formats/index.js';
+import { wasCompiled } from '../../src/start.cjs';
 import { differenceList } from '../differential/difference-list.js';
 
 const ROOT = path.resolve(import.meta.dirname, '../../..');
@@ -12,7 +13,7 @@ function sources(...folders: readonly string[]): readonly string[] {
   return folders.flatMap((folder) =>
     fs
       .readdirSync(path.join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-      .filter((name) => name.endsWith('.ts'))
+      .filter((name) => /\.c?ts$/.test(name))
       .map((name) => path.join(folder, name)),
   );
 }
@@ -73,5 +74,11 @@ describe('the README', () => {
 
   it('lists the differences to qemu-img that the differential suite knows', () => {
     expect(text('README.md')).to.include(`-->\n\n${differenceList()}\n<!-- end of differences -->`);
+  });
+});
+
+describe('the program', () => {
+  it('starts from what the build compiled', () => {
+    expect(wasCompiled).to.equal(true);
   });
 });
