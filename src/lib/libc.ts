@@ -50,6 +50,8 @@ export interface Libc {
   seekHole(fd: number, at: number): number;
   /** lseek(2) with SEEK_END: the length of a file or block device. */
   seekEnd(fd: number): number;
+  /** poll(2): whether a read from the descriptor would return at once. */
+  isReadable(fd: number): boolean;
   /** fallocate(2): space for the range, which also makes the file reach that far. False where the host has no such call. */
   allocate(fd: number, at: number, length: number): boolean;
   /** fallocate(2), PUNCH_HOLE and KEEP_SIZE. False where the file system or device has no holes, or not this small. */
@@ -126,6 +128,7 @@ const FICLONERANGE = 0x4020940d;
 const FALLOCATE = { RESERVE: 0, PUNCH: 0x01 + 0x02 } as const;
 const FCNTL = { OFD_GETLK: 36, OFD_SETLK: 37 } as const;
 const LOCK_TYPE = { READ: 0, WRITE: 1, NONE: 2 } as const;
+const POLLIN = 1;
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 1 + 0o2000000;
 const SOL_SOCKET = 1;
@@ -199,6 +202,7 @@ function bind(koffi: Koffi): Libc {
     syscall: native('long syscall(long number, long a, const char *b, void *c, long d)'),
     linkat: native('int linkat(int from, const char *path, int to, const char *name, int flags)'),
     lseek: native('int64 lseek(int fd, int64 offset, int whence)'),
+    poll: native('int poll(void *descriptors, unsigned long count, int timeout)'),
     fallocate: native('int fallocate(int fd, int mode, int64 offset, int64 length)'),
     copyFileRange: native(
       'long copy_file_range(int from, void *fromAt, int to, void *toAt, size_t length, unsigned int flags)',
@@ -223,6 +227,8 @@ function bind(koffi: Koffi): Libc {
   };
 
   let syncFileRange: Bound | undefined;
+  const polled = Buffer.alloc(8);
+  polled.writeInt16LE(POLLIN, 4);
 
   const check = (name: string, call: () => number): number => {
     for (;;) {
@@ -263,6 +269,11 @@ function bind(koffi: Koffi): Libc {
       throw new SystemCallError('lseek', errno);
     },
     seekHole: (fd, at) => check('lseek', () => calls.lseek(fd, at, SEEK.HOLE)),
+    isReadable(fd) {
+      // struct pollfd: i32 descriptor, i16 events, i16 what happened.
+      polled.writeInt32LE(fd, 0);
+      return calls.poll(polled, 1, 0) !== 0;
+    },
     seekEnd: (fd) => check('lseek', () => calls.lseek(fd, 0, SEEK.END)),
     allocate: (fd, at, length) => fallocate(fd, FALLOCATE.RESERVE, at, length),
     punchHole: (fd, at, length) => fallocate(fd, FALLOCATE.PUNCH, at, length),

@@ -17,6 +17,7 @@ import {
   uniqueLow,
 } from './layout.js';
 import { OPCODE } from './opcodes.js';
+import type { Polling } from './polling.js';
 import { traceLine } from './trace.js';
 
 export interface Loop {
@@ -27,6 +28,8 @@ export interface Loop {
    * main thread fails that request, which would otherwise hang its caller for ever.
    */
   readonly inHand: Uint32Array;
+  /** Undefined where there is nothing to be gained by it. */
+  readonly polling: Polling | undefined;
   /** Takes over a request this thread does not answer; the bytes are a copy, the reply is the taker's. */
   readonly forward: (request: Uint8Array) => void;
   readonly trace: ((line: string) => void) | undefined;
@@ -42,11 +45,13 @@ export function isSilent(opcode: number): boolean {
 
 /** Serves until the mount is gone. Throws only when the device itself is broken, never because of a request. */
 export function serve(loop: Loop): void {
-  const { fd, desk, inHand, trace } = loop;
+  const { fd, desk, inHand, polling, trace } = loop;
   // What is written begins on a block boundary, so that it can go past the host's page cache as it is.
   const request = alignedBuffer(REQUEST_BYTES, PAYLOAD_AT);
   for (;;) {
+    polling?.wait();
     const length = receive(fd, request);
+    polling?.received();
     if (length === ENDED) return;
     if (length < REQUEST_HEADER) continue;
     inHand[0] = uniqueLow(request);
@@ -61,7 +66,7 @@ export function serve(loop: Loop): void {
  * Answers or passes on the `length` bytes (at least a header) in `request`. Returns the length of the reply that is
  * ready in the desk, 0 where none is due, or FORWARDED. Never throws.
  */
-export function dispatch(loop: Omit<Loop, 'fd'>, request: Buffer, length: number): number {
+export function dispatch(loop: Omit<Loop, 'fd' | 'polling'>, request: Buffer, length: number): number {
   const { desk, inHand } = loop;
   const opcode = opcodeOf(request);
   const whole = lengthOf(request) === length && bodyFits(opcode, length);

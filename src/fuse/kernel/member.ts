@@ -32,9 +32,9 @@ export class Member {
   constructor(private readonly options: MemberOptions) {
     const inHand = new SharedArrayBuffer(IN_HAND_BYTES);
     this.inHand = new Uint32Array(inHand);
-    const { module, job } = options.plan;
+    const { module, job, count } = options.plan;
     this.worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: { module, job, trace: options.trace, inHand } satisfies WorkerStart,
+      workerData: { module, job, isAlone: count === 1, trace: options.trace, inHand } satisfies WorkerStart,
     });
     this.worker.on('message', (message: FromWorker) => this.hear(message));
     this.worker.on('error', (error) => {

@@ -9,6 +9,8 @@ export interface WorkerStart {
   readonly trace: boolean;
   /** Eight bytes of shared memory: see `Loop.inHand`. */
   readonly inHand: SharedArrayBuffer;
+  /** The mount has no other worker. */
+  readonly isAlone: boolean;
 }
 
 /** The only message a worker ever gets; from then on it hears nothing, being blocked in the device. */

@@ -6,6 +6,7 @@ import { Complaints } from '../complaints.js';
 import { DataDesk } from './data.js';
 import { serve } from './loop.js';
 import type { Begin, DataModule, FromWorker, WorkerStart } from './messages.js';
+import { Polling, pollingHost } from './polling.js';
 
 const port = parentPort!;
 const start = workerData as WorkerStart;
@@ -19,11 +20,13 @@ async function open(): Promise<DataServer> {
 }
 
 function run(desk: DataDesk, begin: Begin): void {
+  const host = start.isAlone ? pollingHost(begin.fd) : undefined;
   tell({ kind: 'serving' });
   serve({
     fd: begin.fd,
     desk,
     inHand: new Uint32Array(start.inHand),
+    polling: host && new Polling(host),
     forward: (bytes) =>
       port.postMessage({ kind: 'request', bytes } satisfies FromWorker, [bytes.buffer as ArrayBuffer]),
     trace: start.trace ? log : undefined,
