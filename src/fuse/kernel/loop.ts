@@ -48,8 +48,9 @@ export function serve(loop: Loop): void {
   const { fd, desk, inHand, polling, trace } = loop;
   // What is written begins on a block boundary, so that it can go past the host's page cache as it is.
   const request = alignedBuffer(REQUEST_BYTES, PAYLOAD_AT);
+  let moved = 0;
   for (;;) {
-    polling?.wait();
+    polling?.wait(moved);
     const length = receive(fd, request);
     polling?.received();
     if (length === ENDED) return;
@@ -57,6 +58,7 @@ export function serve(loop: Loop): void {
     inHand[0] = uniqueLow(request);
     inHand[1] = uniqueHigh(request);
     const replied = dispatch(loop, request, length);
+    moved = length + replied;
     if (replied > 0) send(fd, desk.reply, replied);
     if (replied >= 0 && trace !== undefined) trace(traceLine(request.subarray(0, length), desk.reply, replied));
   }

@@ -10,6 +10,9 @@ const GAP = 4;
 /** So many more that had than gaps: there is a crowd of callers, and waiting awake is only in their way. */
 const CROWD = 8;
 
+/** Bytes moved for a request after which its caller is busy with them for longer than it takes to wake. */
+const LARGE = 256 * 1024;
+
 /** What `Polling` asks of the machine, in microseconds. */
 export interface PollingHost {
   /** Whether a request is there to be read. */
@@ -39,12 +42,15 @@ export class Polling {
 
   constructor(private readonly host: PollingHost) {}
 
-  /** Returns when a request is there, or when it is time to sleep. To be called when the last one is answered. */
-  wait(): void {
+  /**
+   * Returns when a request is there, or when it is time to sleep. To be called when the last one is answered, for which
+   * so many bytes went through the device.
+   */
+  wait(moved: number): void {
     const { host } = this;
     this.since = host.now();
     this.awake = undefined;
-    if (!this.pays || this.crowd >= CROWD) return;
+    if (!this.pays || this.crowd >= CROWD || moved >= LARGE) return;
     for (let waited = 0; waited < LONGEST; waited = host.now() - this.since) {
       if (!host.ready()) continue;
       this.awake = waited;

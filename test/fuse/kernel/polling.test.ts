@@ -16,11 +16,11 @@ class Requests {
   });
 
   /** How often it was looked for each of these, in turn. */
-  after(gaps: readonly number[]): readonly number[] {
+  after(gaps: readonly number[], bytes = 4096): readonly number[] {
     return gaps.map((gap) => {
       this.due = this.time + gap;
       this.looks = 0;
-      this.polling.wait();
+      this.polling.wait(bytes);
       this.time = Math.max(this.time, this.due);
       this.polling.received();
       this.time += 10;
@@ -48,5 +48,9 @@ describe('waiting awake for requests', () => {
     const requests = new Requests();
     requests.after(new Array<number>(16).fill(0));
     expect(requests.after([50, 50, 50, 50, 50]).slice(-2)).to.deep.equal([50, 50]);
+  });
+
+  it('is not done after requests that move much', () => {
+    expect(new Requests().after([50, 50, 50], 1024 * 1024)).to.deep.equal([0, 0, 0]);
   });
 });
