@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Job, Told } from './adapter-process.js';
@@ -58,6 +59,16 @@ export class Mounted {
       else if ('unmounted' in told) this.#unmounted?.(told.unmounted);
       else settle(told);
     });
+  }
+
+  /**
+   * The lines of its log that match, once there are `wanted` of them, or after five seconds: they come from another
+   * process, after what they tell of.
+   */
+  async logged(wanted: number, pattern: RegExp): Promise<readonly string[]> {
+    const found = (): readonly string[] => this.logs.filter((line) => pattern.test(line));
+    for (let wait = 0; wait < 500 && found().length < wanted; wait++) await setTimeout(10);
+    return found();
   }
 
   /**

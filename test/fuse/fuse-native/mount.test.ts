@@ -18,7 +18,7 @@ describe('fuse-native mounts', function () {
       'iflag=direct',
       'status=none',
     );
-    const reads = mounted.logs.filter((line) => line.startsWith('read '));
+    const reads = await mounted.logged(32, /^read /);
     expect(reads).to.have.length(32);
     expect(reads[1]).to.equal('read /big.raw 131072 131072 -> 131072');
   });

@@ -1,22 +1,14 @@
 /** What mounts of the kernel adapter do beyond what all do. */
 import { symlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
 import { adapterMounts, dd, failure, KERNEL, pattern } from '../../support/adapter-mounts.js';
-import { type Mounted, mountEntry, program } from '../../support/mounted.js';
+import { mountEntry, program } from '../../support/mounted.js';
 import { BIG_SIZE, INODES } from '../../support/served.js';
 
 describe('kernel adapter mounts', function () {
   this.timeout(20_000);
   const mounts = adapterMounts(KERNEL);
-
-  /** Log lines come from another process, after what they tell of. */
-  async function logged(mounted: Mounted, wanted: number, prefix: string): Promise<readonly string[]> {
-    const found = (): readonly string[] => mounted.logs.filter((line) => line.startsWith(prefix));
-    for (let wait = 0; wait < 100 && found().length < wanted; wait++) await setTimeout(10);
-    return found();
-  }
 
   it('reads past the page cache, the last partial block included', async () => {
     const { path } = await mounts.mount();
@@ -32,18 +24,18 @@ describe('kernel adapter mounts', function () {
     const mounted = await mounts.mount({ trace: true });
     const file = `${mounted.path}/big.raw`;
     expect((await dd(file, 'bs=1M', 'count=4', 'iflag=direct')).stdout.equals(pattern(0, 2 ** 22))).to.equal(true);
-    expect(await logged(mounted, 16, 'READ ')).to.have.members(
+    expect(await mounted.logged(16, /^READ /)).to.have.members(
       Array.from({ length: 16 }, (_, n) => `READ ino ${INODES.big} at ${n * 2 ** 18} size 262144: 262144 bytes`),
     );
     expect((await dd(file, 'bs=4k', 'count=2048')).stdout.equals(pattern(0, 2 ** 23))).to.equal(true);
-    expect((await logged(mounted, 48, 'READ ')).length).to.be.within(48, 60);
+    expect((await mounted.logged(48, /^READ /)).length).to.be.within(48, 60);
   });
 
   it('traces one line per request, and nothing when not asked to', async () => {
     const traced = await mounts.mount({ trace: true });
     await program('cat', `${traced.path}/small.raw`);
-    expect(await logged(traced, 1, 'LOOKUP')).to.deep.equal(['LOOKUP ino 1 "small.raw": 128 bytes']);
-    expect(await logged(traced, 1, 'READ')).to.deep.equal([`READ ino ${INODES.small} at 0 size 4096: 6 bytes`]);
+    expect(await traced.logged(1, /^LOOKUP/)).to.deep.equal(['LOOKUP ino 1 "small.raw": 128 bytes']);
+    expect(await traced.logged(1, /^READ/)).to.deep.equal([`READ ino ${INODES.small} at 0 size 4096: 6 bytes`]);
     const quiet = await mounts.mount();
     await program('cat', `${quiet.path}/small.raw`);
     expect(quiet.logs).to.deep.equal([]);
@@ -67,8 +59,8 @@ describe('kernel adapter mounts', function () {
       );
     }
     expect((await program('cat', `${path}/bug.raw`)).stderr).to.include('Input/output error');
-    expect(mounted.logs.filter((line) => line.includes('the table is not a table')).length).to.be.within(1, 2);
-    expect(mounted.logs.filter((line) => line.includes('internal error: a bug')).length).to.be.within(1, 4);
+    expect((await mounted.logged(1, /the table is not a table/)).length).to.be.within(1, 2);
+    expect((await mounted.logged(1, /internal error: a bug/)).length).to.be.within(1, 4);
     expect((await program('cat', `${path}/small.raw`)).stdout.toString()).to.equal('hello\n');
   });
 

@@ -131,7 +131,7 @@ print(libc.readdir(d).contents.n.decode())`;
       const { stderr } = await program('dd', `if=${path('deadly.raw')}`, 'bs=4k', 'count=1', 'iflag=direct');
       expect(stderr).to.include('Input/output error');
     }
-    expect(mounted?.logs.filter((line) => line.startsWith('a data worker died'))).to.have.length(6);
+    expect(await mounted?.logged(6, /^a data worker died/)).to.have.length(6);
     const slow = ['if=', 'of=/dev/null', 'bs=4k', 'count=1', 'iflag=direct'].map((o) =>
       o === 'if=' ? `if=${path('slow.raw')}` : o,
     );
