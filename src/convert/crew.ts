@@ -47,11 +47,14 @@ export class Crew {
 
   /** Told of every piece that will be read. What the sources take on the host says how much more will come. */
   expect({ from, to, packed }: Piece): void {
-    if (this.gone.length > 0) return;
-    const { hostBytes, work } = this.options;
-    const each = TAKEN_OVER[work.packing !== undefined ? 'packing' : packed ? 'unpacking' : 'reading'] / MIB;
+    const { hostBytes, work, count } = this.options;
+    const kind = work.packing !== undefined ? 'packing' : packed ? 'unpacking' : 'reading';
+    // One thread reads faster than another writes.
+    const wanted = kind === 'reading' ? 1 : count;
+    if (this.gone.length >= wanted) return;
+    const each = TAKEN_OVER[kind] / MIB;
     this.expected += each * (to - from);
-    if (Math.max(this.expected, each * hostBytes) >= WORTHWHILE) this.start();
+    if (Math.max(this.expected, each * hostBytes) >= WORTHWHILE) this.start(wanted);
   }
 
   /** Throws what ended a thread that should be there. */
@@ -68,10 +71,11 @@ export class Crew {
     await Promise.all(this.gone);
   }
 
-  private start(): void {
-    const { count, plans, work } = this.options;
+  /** There shall be so many. */
+  private start(wanted: number): void {
+    const { plans, work } = this.options;
     const job: CrewJob = { ring: this.ring.memory, plans, work, prepareCodecs: codecsNeedPreparing() };
-    for (let n = 0; n < count; n++) {
+    while (this.gone.length < wanted) {
       const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: job });
       worker.on('error', (error) => {
         this.failure ??= new ImgfsError('system', `a thread failed: ${String(error)}`, { cause: error });

@@ -3,6 +3,7 @@
  * that writes puts them in, in the order of the disk, and takes them out in that order; in between any thread claims
  * the next one and prepares it. A block's place is free again when it and all before it are taken out.
  */
+import { ALIGNMENT, firstBoundary } from '../lib/aligned.js';
 import { type ErrorRecord, ImgfsError } from '../lib/errors.js';
 import type { Lost } from './salvage.js';
 import type { Run } from './zeros.js';
@@ -45,7 +46,13 @@ const NAP = 50;
 /** How its parts lie in memory; the same in every thread. */
 export interface RingMemory {
   readonly words: SharedArrayBuffer;
-  readonly slots: readonly SharedArrayBuffer[];
+  readonly slots: readonly SlotMemory[];
+}
+
+export interface SlotMemory {
+  readonly buffer: SharedArrayBuffer;
+  /** Where in the buffer the slot begins. */
+  readonly at: number;
 }
 
 /** Where a block and what is found out about it lies. */
@@ -58,16 +65,17 @@ export class Slot {
   private readonly words: Int32Array;
   private readonly notes: Buffer;
 
-  constructor(readonly memory: SharedArrayBuffer = Slot.memory()) {
-    this.bytes = Buffer.from(memory, 0, BLOCK);
-    this.packed = Buffer.from(memory, BLOCK, PACKED);
-    this.range = new Float64Array(memory, BLOCK + PACKED, 2);
-    this.words = new Int32Array(memory, BLOCK + PACKED + 16, WORDS);
-    this.notes = Buffer.from(memory, BLOCK + PACKED + 16 + 4 * WORDS, NOTES);
+  constructor({ buffer, at }: SlotMemory = Slot.memory()) {
+    this.bytes = Buffer.from(buffer, at, BLOCK);
+    this.packed = Buffer.from(buffer, at + BLOCK, PACKED);
+    this.range = new Float64Array(buffer, at + BLOCK + PACKED, 2);
+    this.words = new Int32Array(buffer, at + BLOCK + PACKED + 16, WORDS);
+    this.notes = Buffer.from(buffer, at + BLOCK + PACKED + 16 + 4 * WORDS, NOTES);
   }
 
-  static memory(): SharedArrayBuffer {
-    return new SharedArrayBuffer(BLOCK + PACKED + 16 + 4 * WORDS + NOTES);
+  static memory(): SlotMemory {
+    const buffer = new SharedArrayBuffer(BLOCK + PACKED + 16 + 4 * WORDS + NOTES + ALIGNMENT);
+    return { buffer, at: firstBoundary(buffer) };
   }
 
   /** Guest offsets. */

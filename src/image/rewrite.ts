@@ -5,19 +5,20 @@ import type { Health } from './health.js';
 export interface Rewrite {
   readonly at: number;
   readonly bytes: Uint8Array;
-  /** What lies there now. */
-  readonly old: Uint8Array;
+  /** What lies there now, or what tells it where making it is work: only a failure asks. */
+  readonly old: Uint8Array | (() => Uint8Array);
 }
 
 /**
  * Replaces part of a table. When the host fails in the middle, the old bytes are put back, so that what the caller
  * keeps in memory stays true; where even that fails, it is done before anything else is changed.
  */
-export function rewrite(storage: Storage, { at, bytes, old }: Rewrite, health: Health): void {
+export function rewrite(storage: Storage, { at, bytes, old: known }: Rewrite, health: Health): void {
   health.assertSound();
   try {
     storage.write(bytes, at);
   } catch (error) {
+    const old = typeof known === 'function' ? known() : known;
     try {
       storage.write(old, at);
     } catch {

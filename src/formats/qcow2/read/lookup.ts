@@ -124,23 +124,24 @@ export class Lookup {
     const high = slice[first * 2]!;
     const low = slice[first * 2 + 1]!;
     const kind = standardKind(high, low, this.rules);
-    let host = entryOffset(high, low);
-    let covered = clusterSize - this.within;
+    const host = entryOffset(high, low);
     this.kind = kind;
     this.offset = host + this.within;
     this.high = high;
     this.low = low;
+    // Counted in words, which are small numbers: those of bytes would be made anew for each of a million entries.
+    const last = Math.min(slice.length, 2 * (first + Math.ceil((this.within + length) / clusterSize)));
+    let i = first * 2 + 2;
     if (kind !== KIND.compressed) {
       const placed = kind === KIND.data || kind === KIND.zeroAllocated;
-      for (let i = first * 2 + 2; covered < length && i < slice.length; i += 2) {
+      for (; i < last; i += 2) {
+        if (!placed && slice[i] === high && slice[i + 1] === low) continue;
         if (standardKind(slice[i]!, slice[i + 1]!, this.rules) !== kind) break;
-        host += clusterSize;
-        if (placed && entryOffset(slice[i]!, slice[i + 1]!) !== host) break;
+        if (placed && entryOffset(slice[i]!, slice[i + 1]!) !== host + (i / 2 - first) * clusterSize) break;
         if (this.tellsOwner && isCopied(slice[i]!) !== isCopied(high)) break;
-        covered += clusterSize;
       }
     }
-    this.length = covered;
+    this.length = (i / 2 - first) * clusterSize - this.within;
   }
 
   private subclusterRun(slice: Uint32Array, first: number, length: number): void {

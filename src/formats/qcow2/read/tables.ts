@@ -94,19 +94,26 @@ function writeWords(
   const old = table.subarray(from, to);
   const next = old.slice();
   next.set(words, first - from);
-  rewrite(storage, { at: at + from * 4, bytes: bigEndianBytes(next), old: bigEndianBytes(old) }, health);
+  const bytes = bigEndianBytes(next);
+  rewrite(storage, { at: at + from * 4, bytes, old: () => bigEndianBytes(old) }, health);
   table.set(words, first);
 }
 
 /**
- * A piece of an L2 table. `disk` is what the file holds, `live` what the guest sees: they differ (and are two arrays)
- * while entries of the slice are pending.
+ * A piece of an L2 table. `disk` is what the file holds, or will when the cache settles; `live` what the guest sees: they
+ * differ (and are two arrays) while entries of the slice are pending.
  */
 export interface Slice {
   readonly at: number;
   readonly disk: Uint32Array;
   live: Uint32Array;
   stamp: number;
+}
+
+/** Words of a slice, from `from` up to `to`. */
+interface Words {
+  readonly from: number;
+  readonly to: number;
 }
 
 /** Entries that stand in an L2 table as the guest sees it, though not in the file yet. */
@@ -123,6 +130,8 @@ export class L2Cache {
   readonly words: number;
   readonly sliceBytes: number;
   private readonly slices: LRUCache<number, Slice>;
+  /** What of which slices is still to be written. All of them are cached. */
+  private readonly gathered = new Map<Slice, Words>();
   private last: Slice | undefined;
   private overlay: Overlay | undefined;
 
@@ -131,6 +140,8 @@ export class L2Cache {
     header: Header,
     limits: Limits,
     private readonly stamps: Stamps,
+    /** As in `OpenContext`. */
+    private readonly filling = false,
   ) {
     this.words = header.extended ? 4 : 2;
     this.sliceBytes = Math.min(header.clusterSize, SLICE_BYTES);
@@ -165,9 +176,13 @@ export class L2Cache {
     return slice !== undefined && slice.stamp === this.stamps.stamp(this.key(at)) ? slice : undefined;
   }
 
-  /** Writes entries through: `words` replace those of the slice from entry `first` on. On failure nothing changed. */
+  /**
+   * Writes entries through: `words` replace those of the slice from entry `first` on. On failure nothing changed. In an
+   * image that is being filled they wait for others of the slice, until `settle` at the latest.
+   */
   write(slice: Slice, first: number, words: Uint32Array, health: Health): void {
-    writeWords(this.storage, slice.at, slice.disk, first * this.words, words, health);
+    if (this.filling && this.slices.peek(slice.at) === slice) this.gather(slice, first * this.words, words);
+    else writeWords(this.storage, slice.at, slice.disk, first * this.words, words, health);
     if (slice.live !== slice.disk) slice.live.set(words, first * this.words);
     this.stamps.bump(this.key(slice.at));
     slice.stamp = this.stamps.stamp(this.key(slice.at));
@@ -176,15 +191,41 @@ export class L2Cache {
   /** Forgets a table: its cluster begins a new life. In every thread. */
   forget(table: number, clusterSize: number): void {
     for (let at = table; at < table + clusterSize; at += this.sliceBytes) {
+      const slice = this.slices.peek(at);
+      if (slice !== undefined) this.gathered.delete(slice);
       this.slices.delete(at);
       this.stamps.bump(this.key(at));
     }
     this.last = undefined;
   }
 
+  /** An empty table, which the file has there: it need not be read. */
+  begin(table: number, clusterSize: number): void {
+    for (let at = table; at < table + clusterSize; at += this.sliceBytes) {
+      this.keep(at, new Uint32Array(this.sliceBytes / 4), this.stamps.stamp(this.key(at)));
+    }
+  }
+
+  /** Writes what waits. */
+  settle(): void {
+    for (const [slice, { from, to }] of this.gathered) {
+      const first = roundDown(from, SECTOR_WORDS);
+      const words = slice.disk.subarray(first, Math.min(slice.disk.length, roundUp(to, SECTOR_WORDS)));
+      this.storage.write(bigEndianBytes(words), slice.at + first * 4);
+      this.gathered.delete(slice);
+    }
+  }
+
   clear(): void {
+    this.gathered.clear();
     this.slices.clear();
     this.last = undefined;
+  }
+
+  private gather(slice: Slice, first: number, words: Uint32Array): void {
+    slice.disk.set(words, first);
+    const { from, to } = this.gathered.get(slice) ?? { from: first, to: first };
+    this.gathered.set(slice, { from: Math.min(from, first), to: Math.max(to, first + words.length) });
   }
 
   private key(at: number): number {
@@ -203,7 +244,12 @@ export class L2Cache {
     if (this.storage.read(bytes, at) < bytes.length) {
       throw new ImgfsError('truncated', `${this.storage.name}: the image ends inside the L2 table at ${at}`);
     }
-    const words = bigEndianWords(bytes);
+    return this.keep(at, bigEndianWords(bytes), stamp);
+  }
+
+  private keep(at: number, words: Uint32Array, stamp: number): Slice {
+    // Which one has to go is not ours to say: it may be one that waits.
+    if (this.slices.size >= this.slices.max) this.settle();
     const slice = { at, disk: words, live: words, stamp };
     this.overlay?.cover(slice);
     this.slices.set(at, slice);

@@ -37,6 +37,7 @@ function enter(volume: Volume, index: number, shared: number | undefined): numbe
       health.barrier(storage);
     }
     volume.l2.forget(at, clusterSize);
+    if (shared === undefined) volume.l2.begin(at, clusterSize);
     volume.l1.set(index, ownedHigh(at), at % 2 ** 32, health);
   } catch (error) {
     giveUp(volume, taken.first);

@@ -61,7 +61,7 @@ export class Volume {
     this.seen = stamps.stamp(STAMP.any);
     this.live = new LiveHeader(storage, header, limits, stamps);
     this.l1 = new ActiveL1(storage, limits, stamps, header);
-    this.l2 = new L2Cache(storage, header, limits, stamps);
+    this.l2 = new L2Cache(storage, header, limits, stamps, context.filling);
     this.refcounts = new RefcountBook(storage, this.live, stamps, this.health);
     this.guard = new Guard(storage, this.live, this.l1, this.refcounts, limits);
     this.pending = new Pending(this.cells, this.l2, stamps, header.clusterSize);
@@ -91,6 +91,7 @@ export class Volume {
 
   /** Everything written before is durable; what waited for that to be freed is freed. */
   barrier(): void {
+    this.l2.settle();
     // Guest data first: what is in the tables may lead to it.
     if (this.data !== this.storage) this.health.barrier(this.data);
     this.health.barrier(this.storage);
