@@ -32,7 +32,8 @@ export class JoinedDisk implements ReadDisk {
     if (here >= disk.size) {
       return { start: at, length: most, depth: 0, present: false, zero: true, data: false, compressed: false };
     }
-    return { ...disk.extent(here, Math.min(most, disk.size - here)), start: at };
+    const extent = disk.extent(here, Math.min(most, disk.size - here));
+    return start === 0 ? extent : { ...extent, start: at };
   }
 
   read(into: Uint8Array, at: number): void {

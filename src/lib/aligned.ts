@@ -25,6 +25,12 @@ export function firstBoundary(memory: ArrayBufferLike): number {
   return (ALIGNMENT - startOf(new Uint8Array(memory))) % ALIGNMENT;
 }
 
+/** A buffer of `length` bytes, which begin on a block boundary: for what is read in large pieces. */
+export function blockBuffer(length: number): Buffer {
+  const memory = new ArrayBuffer(length + ALIGNMENT);
+  return Buffer.from(memory, firstBoundary(memory), length);
+}
+
 /** Whether the bytes begin on a block boundary. False without the FFI. */
 export function isAligned(bytes: Uint8Array): boolean {
   return libc() !== undefined && (startOf(bytes) + bytes.byteOffset) % ALIGNMENT === 0;

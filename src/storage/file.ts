@@ -31,6 +31,8 @@ export class FileStorage implements Storage {
   private failed: unknown;
   private release: (() => void) | undefined;
   private known: string | undefined;
+  /** Where data began when a hole was looked at. */
+  private dataAt: number | undefined;
 
   constructor(file: OpenFile, release?: () => void) {
     this.name = file.name;
@@ -157,13 +159,19 @@ export class FileStorage implements Storage {
     return this.known;
   }
 
-  /** SEEK_DATA / SEEK_HOLE; a host without them (or without the FFI) answers that all is data. */
+  /**
+   * SEEK_DATA / SEEK_HOLE; a host without them (or without the FFI) answers that all is data. What follows a hole is
+   * mostly asked for next, and known to be data: then one call tells the rest.
+   */
   extent(at: number): StorageExtent {
     const end = this.size();
     const calls = libc();
     if (calls === undefined) return { data: true, length: end - at };
     try {
+      const hole = at === this.dataAt ? calls.seekHole(this.fd, at) : at;
+      if (hole > at) return { data: true, length: Math.min(hole, end) - at };
       const data = calls.seekData(this.fd, at);
+      this.dataAt = data;
       // Past the end of a file that shrank there is no hole, but data that is gone.
       if (data === undefined && fileLength(this.fd, this.name) < end) throw this.shrunk();
       if (data === undefined) return { data: false, length: end - at };

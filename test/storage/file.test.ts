@@ -64,6 +64,14 @@ describe('file storage', () => {
       expect(storage.extent(524_288)).to.deep.equal({ data: true, length: 65_536 });
       expect(storage.extent(600_000)).to.deep.equal({ data: false, length: 2 ** 20 - 600_000 });
       expect(storage.allocated()).to.equal(65_536);
+      // What a hole ended at may be gone when it is asked for.
+      expect(storage.extent(0).length).to.equal(524_288);
+      storage.discard(524_288, 8192);
+      expect(storage.extent(524_288)).to.deep.equal({ data: false, length: 8192 });
+      expect(storage.extent(532_480)).to.deep.equal({ data: true, length: 57_344 });
+      expect(storage.extent(0).length).to.equal(532_480);
+      storage.resize(100_000);
+      expect(storage.extent(0)).to.deep.equal({ data: false, length: 100_000 });
       storage.close();
     }));
 
