@@ -1,19 +1,12 @@
 /** Runs the test files of one suite in this process and writes a Report to a file: REPORT FILE... */
 import fs from 'node:fs';
-import v8 from 'node:v8';
-import vm from 'node:vm';
+import { inspect } from 'node:util';
 import Mocha from 'mocha';
 import type { Failure, Report } from './report.js';
+import { tidy } from './support/garbage.js';
 
-/** Bytes of garbage that are let lie: buffers of whole disks, which V8 is in no hurry to give back. */
-const GARBAGE = 32 * 1024 * 1024;
 const LINES = 12;
 const LINE = 240;
-
-// Only for a moment: what was compiled ahead is of use under the flags it was compiled under.
-v8.setFlagsFromString('--expose-gc');
-const collect = vm.runInNewContext('gc') as () => void;
-v8.setFlagsFromString('--no-expose-gc');
 
 const [report = '', ...files] = process.argv.slice(2);
 const mocha = new Mocha({ timeout: 120_000, color: process.stdout.isTTY });
@@ -25,13 +18,7 @@ const counts = await new Promise<Omit<Report, 'failures'>>((resolve) => {
     const { passes = 0, failures: failed = 0, pending = 0 } = runner.stats ?? {};
     resolve({ passed: passes, failed, skipped: pending });
   });
-  // To start a process the kernel copies the tables of all memory this one has: 90 ms for 800 MB, 4 ms for little.
-  let settled = process.memoryUsage.rss();
-  runner.on('test end', () => {
-    if (process.memoryUsage.rss() < settled + GARBAGE) return;
-    collect();
-    settled = process.memoryUsage.rss();
-  });
+  runner.on('test end', tidy);
   runner.on('fail', (test, error: unknown) => failures.push({ title: test.fullTitle(), why: messageOf(error) }));
 });
 fs.writeFileSync(report, JSON.stringify({ ...counts, failures } satisfies Report));
@@ -41,6 +28,15 @@ process.exit(counts.failed > 0 ? 1 : 0);
 /** As much as names the fault and its place: an assertion of two images can be megabytes long. */
 function messageOf(error: unknown): string {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  const lines = text.split('\n').map((line) => (line.length > LINE ? `${line.slice(0, LINE)}...` : line));
+  const lines = `${text}${difference(error)}`
+    .split('\n')
+    .map((line) => (line.length > LINE ? `${line.slice(0, LINE)}...` : line));
   return (lines.length > LINES ? [...lines.slice(0, LINES), '...'] : lines).join('\n');
+}
+
+/** The two sides of an assertion, which its message leaves out where they are large. */
+function difference(error: unknown): string {
+  if (!(error instanceof Error) || !('actual' in error) || !('expected' in error)) return '';
+  const shown = (value: unknown): string => inspect(value, { breakLength: Number.POSITIVE_INFINITY, depth: 4 });
+  return `\nfound:    ${shown(error.actual)}\nexpected: ${shown(error.expected)}`;
 }

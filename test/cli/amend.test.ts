@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { imgfs } from '../support/imgfs.js';
 import { run } from '../support/program.js';
 import { needsTool, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
+import { imgfs } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 
 /** What is amended, one after the other, on copies of the same image. */

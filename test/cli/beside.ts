@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { imgfs, type Run } from '../support/imgfs.js';
+import type { Run } from '../support/imgfs.js';
 import { qemuBytes, qemuImgJson } from '../support/qemu.js';
+import { imgfs } from '../support/resident.js';
 
 export interface Beside {
   readonly ours: Run;

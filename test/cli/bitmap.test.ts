@@ -1,10 +1,10 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { dirtyRanges } from '../support/bitmaps.js';
-import { imgfs, imgfsJson } from '../support/imgfs.js';
 import { run } from '../support/program.js';
 import { needsTool, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
+import { imgfs, imgfsJson } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 
 interface Info {

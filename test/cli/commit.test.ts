@@ -2,9 +2,10 @@ import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { expect } from 'chai';
-import { imgfs, MAIN } from '../support/imgfs.js';
+import { MAIN } from '../support/imgfs.js';
 import { needsTool, qemuBytes, qemuImg, qemuIo } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
+import { imgfs } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 import { expectSame, runBeside } from './beside.js';
 

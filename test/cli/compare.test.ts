@@ -7,9 +7,10 @@ import { comparisonText } from '../../src/convert/compare-text.js';
 import { formats } from '../../src/formats/index.js';
 import { openImage } from '../../src/image/open.js';
 import { finished } from '../support/finished.js';
-import { imgfs, imgfsJson, type Run } from '../support/imgfs.js';
+import type { Run } from '../support/imgfs.js';
 import { needsTool, qemuImg, qemuImgJson, qemuIo, settle } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
+import { imgfs, imgfsJson } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 
 const MIB = 2 ** 20;

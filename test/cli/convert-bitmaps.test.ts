@@ -1,9 +1,9 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { dirtyRanges } from '../support/bitmaps.js';
-import { imgfs } from '../support/imgfs.js';
 import { run } from '../support/program.js';
 import { needsTool, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
+import { imgfs } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 
 interface Info {

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { Command } from 'commander';
 import { verb } from '../../src/cli/convert.js';
 import { errorLine } from '../../src/lib/errors.js';
+import { tidy } from '../support/garbage.js';
 
 /** The verb in this process, quiet: hundreds of command lines would else be hundreds of starts of node. */
 export async function convert(...args: readonly string[]): Promise<{ readonly code: number; readonly error: string }> {
@@ -17,5 +18,6 @@ export async function convert(...args: readonly string[]): Promise<{ readonly co
 }
 
 export function qemuConvert(...args: readonly string[]): number | null {
+  tidy();
   return spawnSync('qemu-img', ['convert', ...args], { stdio: 'ignore' }).status;
 }

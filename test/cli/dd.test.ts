@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { imgfs } from '../support/imgfs.js';
 import { needsTool, qemuImg, qemuIo } from '../support/qemu.js';
+import { imgfs } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 import { expectSame, runBeside } from './beside.js';
 

@@ -2,8 +2,9 @@ import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { expect } from 'chai';
-import { imgfs, imgfsJson, MAIN } from '../support/imgfs.js';
+import { MAIN } from '../support/imgfs.js';
 import { needsTool, qemuImg, qemuImgJson } from '../support/qemu.js';
+import { imgfs, imgfsJson } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 import { RECIPES } from './images.js';
 

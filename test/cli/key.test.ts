@@ -2,8 +2,8 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { EncryptedQemu, openEncrypted, passwordFile } from '../support/encrypted.js';
-import { imgfs } from '../support/imgfs.js';
 import { needsTool } from '../support/qemu.js';
+import { imgfs } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 
 const SIZE = '1M';

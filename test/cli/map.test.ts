@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { imgfs, imgfsJson } from '../support/imgfs.js';
 import { needsTool, qemuImg, qemuImgJson, settle } from '../support/qemu.js';
+import { imgfs, imgfsJson } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 import { RECIPES, type Recipe } from './images.js';
 

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { imgfs } from '../support/imgfs.js';
 import { run } from '../support/program.js';
 import { needsTool, qemuImg, qemuIo } from '../support/qemu.js';
+import { imgfs } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 
 /** What imgfs and qemu-img are both asked: the same words, but for the secret that qemu-img insists on. */

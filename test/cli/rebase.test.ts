@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { imgfs } from '../support/imgfs.js';
 import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
+import { imgfs } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 import { expectSame, runBeside } from './beside.js';
 

@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { imgfs, type Run } from '../support/imgfs.js';
+import type { Run } from '../support/imgfs.js';
 import { Machine } from '../support/namespace.js';
 import { needsRoot } from '../support/place.js';
 import { needsTool, qemuBytes, qemuImg, qemuImgJson, qemuIo, settle } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
+import { imgfs } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 
 const MIB = 2 ** 20;

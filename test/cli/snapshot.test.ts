@@ -1,9 +1,10 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { imgfs, imgfsJson } from '../support/imgfs.js';
 import { eventually, mountObstacle, place, unless } from '../support/place.js';
+import { imgfs as started } from '../support/program.js';
 import { needsTool, qemuBytes, qemuImg, qemuIo } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
+import { imgfs, imgfsJson } from '../support/resident.js';
 
 interface Listed {
   readonly id: string;
@@ -205,7 +206,7 @@ describe('imgfs snapshot', function () {
         expectDone('-d', '1', it);
         expect(names(it)).to.deep.equal(['3 50%']);
         expect(imgfs(['snapshot', '-l', it]).stdout).to.match(/^Snapshot list:\nID .*\n3 +50% +0 B .*\n$/);
-        expect(imgfs(['umount', mounted]).code).to.equal(0);
+        expect(started('umount', mounted).code).to.equal(0);
         qemuImg('check', '-q', image);
         expect(names(image)).to.deep.equal(['3 50%']);
       });
@@ -227,7 +228,7 @@ describe('imgfs snapshot', function () {
       const bytes = fs.readFileSync(disk);
       expect([bytes.length, bytes.toString('latin1', 0, 3)]).to.deep.equal([4 * 1024 * 1024, 'one']);
       expectRefused(/has no snapshot "two": it has "one"/, '-a', 'two', mounted);
-      expect(imgfs(['umount', mounted]).code).to.equal(0);
+      expect(started('umount', mounted).code).to.equal(0);
       qemuImg('check', '-q', image);
       expect(qemuBytes(image).equals(bytes)).to.equal(true);
     });
@@ -267,7 +268,7 @@ describe('imgfs snapshot', function () {
       const image = make();
       expectDone('-c', 'one', image);
       const file = here.file('view', '');
-      expect(imgfs(['mount', image, file]).code).to.equal(0);
+      expect(started('mount', image, file).code).to.equal(0);
       const { code, stdout, stderr } = imgfs(['snapshot', '-l', file]);
       expect(code).to.equal(0);
       expect(stdout).to.include('one');
@@ -297,7 +298,7 @@ describe('imgfs snapshot', function () {
           expectRefused(/mounted on .*: end that with imgfs umount/, ...action, image);
         }
         expect(imgfs(['resize', image, '8M']).stderr).to.match(/mounted on .*: end that with imgfs umount/);
-        expect(imgfs(['umount', mounted]).code).to.equal(0);
+        expect(started('umount', mounted).code).to.equal(0);
         expect(fs.readFileSync(image).equals(bytes)).to.equal(true);
         fs.rmSync(image);
       }

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { imgfs, imgfsJson } from '../support/imgfs.js';
 import { needsTool, qemuBytes, qemuImg, qemuIo, settle } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
+import { imgfs, imgfsJson } from '../support/resident.js';
 import { scratch } from '../support/scratch.js';
 
 const MIB = 2 ** 20;

@@ -1,82 +1,61 @@
-/**
- * imgfs that stays: a process that runs one command line after the other through the dispatcher, where two hundred
- * starts of node would take a minute. What it prints goes to the real standard output and error, which are files.
- */
-import { type ChildProcess, fork } from 'node:child_process';
-import fs from 'node:fs';
-import path from 'node:path';
+/** imgfs that stays, of which several can be at work at once: see resident-process.ts. */
+import type { ChildProcess } from 'node:child_process';
+import { createInterface, type Interface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import type { Run } from '../support/imgfs.js';
+import { ANSWERS, JOBS, type Job, Output, startResident } from '../support/resident-process.js';
 
-const MAIN = path.join(import.meta.dirname, 'resident-main.js');
-
-export interface Job {
-  readonly args: readonly string[];
-  readonly cwd: string;
+interface Started {
+  readonly child: ChildProcess;
+  readonly answers: Interface;
 }
 
 /** Runs one job at a time. */
 export class Resident {
   private readonly outputs: readonly [out: Output, err: Output];
-  private child: ChildProcess | undefined;
+  private started: Started | undefined;
 
   /** `stem` is where its two files of output are made. */
   constructor(stem: string) {
     this.outputs = [new Output(`${stem}.out`), new Output(`${stem}.err`)];
   }
 
-  /** How it went. A process that ends in the middle of it is a failure with the code it ended with. */
+  /** How it went. A process that ends in the middle of it is a failure without a code. */
   async run(job: Job): Promise<Run> {
-    this.child ??= this.start();
-    const { child } = this;
+    this.started ??= this.start();
+    const { child, answers } = this.started;
     const code = await new Promise<number | null>((resolve) => {
-      const done = (status: unknown): void => {
-        child.off('message', done).off('exit', died);
-        resolve(typeof status === 'number' ? status : null);
+      const done = (status: string): void => {
+        answers.off('close', died);
+        resolve(Number(status));
       };
-      const died = (status: number | null): void => {
-        this.child = undefined;
-        done(status);
+      const died = (): void => {
+        answers.off('line', done);
+        resolve(null);
       };
-      child.on('message', done).on('exit', died);
-      child.send(job);
+      answers.once('line', done).once('close', died);
+      (child.stdio[JOBS] as Writable).write(`${JSON.stringify(job)}\n`);
     });
     const [stdout = '', stderr = ''] = this.outputs.map((output) => output.added());
     return { code, stdout, stderr };
   }
 
   async end(): Promise<void> {
-    const { child } = this;
+    const { child } = this.started ?? {};
     if (child !== undefined) {
       const ended = new Promise((resolve) => child.once('exit', resolve));
-      child.disconnect();
+      (child.stdio[JOBS] as Writable).end();
       await ended;
     }
     for (const output of this.outputs) output.close();
   }
 
-  private start(): ChildProcess {
-    const [out, err] = this.outputs;
-    return fork(MAIN, { stdio: ['ignore', out.fd, err.fd, 'ipc'], execArgv: ['--enable-source-maps'] });
-  }
-}
-
-class Output {
-  readonly fd: number;
-  private seen = 0;
-
-  constructor(file: string) {
-    this.fd = fs.openSync(file, 'a+');
-  }
-
-  /** What was written since the last call. */
-  added(): string {
-    const bytes = Buffer.alloc(fs.fstatSync(this.fd).size - this.seen);
-    fs.readSync(this.fd, bytes, 0, bytes.length, this.seen);
-    this.seen += bytes.length;
-    return bytes.toString();
-  }
-
-  close(): void {
-    fs.closeSync(this.fd);
+  private start(): Started {
+    const child = startResident(this.outputs, 'pipe', 'pipe');
+    const answers = createInterface({ input: child.stdio[ANSWERS] as Readable });
+    answers.once('close', () => {
+      this.started = undefined;
+    });
+    return { child, answers };
   }
 }

@@ -1,6 +1,7 @@
 /** The built program as its users run it: a process of its own. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { tidy } from './garbage.js';
 
 /** The program's file, for tests that start it in other ways. */
 export const MAIN = fileURLToPath(new URL('../../src/imgfs.cjs', import.meta.url));
@@ -23,6 +24,7 @@ export interface RunOptions {
 
 /** Runs `imgfs ...args` to its end, a minute at most. */
 export function imgfs(args: readonly string[], options: RunOptions = {}): Run {
+  tidy();
   const { cwd, env, node = [], main = MAIN } = options;
   const { status, stdout, stderr, error } = spawnSync(process.execPath, [...node, main, ...args], {
     encoding: 'utf8',

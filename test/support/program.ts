@@ -1,6 +1,7 @@
 /** The real program and other commands, run to their end as a user would run them. */
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { tidy } from './garbage.js';
 
 /** The program's entry. */
 export const IMGFS = fileURLToPath(new URL('../../src/imgfs.cjs', import.meta.url));
@@ -17,6 +18,7 @@ export interface Ran {
 
 /** Runs a command and returns how it went; never throws for a status. */
 export function run(command: string, args: readonly string[], options: SpawnSyncOptions = {}): Ran {
+  tidy();
   const environment = { ...process.env, LC_ALL: 'C', PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
   const ended = spawnSync(command, args, {
     timeout: PATIENCE,

@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
+import { tidy } from './garbage.js';
 
 /** Skips the running suite, naming the tool, where it is not installed. Call inside `describe`. */
 export function needsTool(...tools: readonly string[]): void {
@@ -18,6 +19,7 @@ const ATTEMPTS = 20;
 const UNLUCKY = /Unable to get accurate CPU usage/;
 
 export function qemuImg(...args: readonly string[]): string {
+  tidy();
   for (let attempt = 1; ; attempt++) {
     try {
       return execFileSync('qemu-img', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
