@@ -1,8 +1,7 @@
 /**
  * Runs the test suites: one mocha process per folder of test/ that holds tests, so that no suite can leave anything
- * behind in another, two at a time. Every suite works in directories, on mountpoints and with loop devices of its own,
- * so any two may run at once. Prints what each said when it is done; at the end the seconds per suite, every failure
- * once more, and one closing line.
+ * behind in another, two at a time. Prints what each said when it is done; at the end the seconds per suite, every
+ * failure once more, and one closing line.
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -31,19 +30,26 @@ const LANES = 2;
 /** Lines shown of what a suite said that died. */
 const TAIL = 20;
 
-/** What takes a minute and more, longest first: begun in this order, short ones last, both lanes end together. */
-const LONG = [
-  'crash',
+/**
+ * Suites that mount, one at a time: a namespace that one of them makes for itself has copies of the mounts of the
+ * others, which are busy for as long as it lives.
+ */
+const MOUNTING = [
   'mount',
   'cli',
-  'faults',
-  'model',
-  'formats/qcow2',
   'differential',
-  'hostile',
-  'conformance',
   'appliance',
+  'formats/ova',
+  'formats/vmdk',
+  'kills',
+  'fuse',
+  'fuse/kernel',
+  'fuse/fuse-native',
+  'sharing',
 ];
+
+/** What takes long among the others, in the order in which it is begun: with short ones last, both lanes end together. */
+const LONG = ['crash', 'faults', 'model', 'formats/qcow2', 'hostile', 'conformance', 'formats/luks', 'convert'];
 
 async function runSuite(folder: string): Promise<Tally> {
   const suite = nameOf(folder);
@@ -73,10 +79,15 @@ function died(code: number | null, said: readonly Buffer[]): Report {
   return { passed: 0, failed: 1, skipped: 0, failures: [failure] };
 }
 
-/** Takes the next suite until there is none. */
-async function runLane(waiting: string[]): Promise<void> {
-  for (let folder = waiting.shift(); folder !== undefined; folder = waiting.shift()) {
+/** Takes the next suite until there is none: one that mounts wherever none is mounting, or else one that does not. */
+async function runLane(mounting: string[], others: string[]): Promise<void> {
+  for (;;) {
+    const mounts = !isMounting && mounting.length > 0;
+    const folder = mounts ? mounting.shift() : others.shift();
+    if (folder === undefined) return;
+    if (mounts) isMounting = true;
     tallies.push(await runSuite(folder));
+    if (mounts) isMounting = false;
   }
 }
 
@@ -96,10 +107,10 @@ function readReport(file: string): Report | undefined {
   return report;
 }
 
-/** Its place among what is begun: long ones in their order, then the others. */
-function rank(folder: string): number {
-  const place = LONG.indexOf(nameOf(folder));
-  return place < 0 ? LONG.length : place;
+/** Those of a list first, in its order. */
+function inOrder(folders: readonly string[], list: readonly string[]): string[] {
+  const place = (folder: string): number => [...list, nameOf(folder)].indexOf(nameOf(folder));
+  return folders.toSorted((a, b) => place(a) - place(b));
 }
 
 const wanted = process.argv.slice(2);
@@ -110,9 +121,15 @@ console.log(`IMGFS_SEED=${seed}`);
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'imgfs-run-'));
 const tallies: Tally[] = [];
 const chosen = suites().filter((folder) => wanted.length === 0 || wanted.some((one) => isIn(folder, one)));
-const waiting = chosen.toSorted((a, b) => rank(a) - rank(b));
+const mounts = (folder: string): boolean => MOUNTING.includes(nameOf(folder));
+const mounting = inOrder(chosen.filter(mounts), MOUNTING);
+const others = inOrder(
+  chosen.filter((folder) => !mounts(folder)),
+  LONG,
+);
+let isMounting = false;
 try {
-  await Promise.all(Array.from({ length: LANES }, () => runLane(waiting)));
+  await Promise.all(Array.from({ length: LANES }, () => runLane(mounting, others)));
 } finally {
   fs.rmSync(scratch, { recursive: true, force: true });
 }

@@ -74,7 +74,7 @@ forEachAdapter('an ordinary user', ({ name }, option) => {
       ${fuseDevice('0666')}
       echo user_allow_other > "$HERE/conf"; mount --bind "$HERE/conf" /etc/fuse.conf
       userfs mount ${option} -r -o allow_other ${image} "$HERE/mnt"
-      head -c 9 "$HERE/mnt/disk.raw"; grep -o "[^ ]*allow_other" /proc/mounts
+      head -c 9 "$HERE/mnt/disk.raw"; grep " $HERE/mnt " /proc/mounts | grep -o "[^ ]*allow_other"
       userfs umount "$HERE/mnt"`);
     expect(allowed).to.include({ code: 0, stderr: '' });
     expect(allowed.stdout).to.match(/^disk disk.*default_permissions,allow_other/);
