@@ -45,7 +45,6 @@ const MOUNTING = [
   'fuse',
   'fuse/kernel',
   'fuse/fuse-native',
-  'sharing',
 ];
 
 /** What takes long among the others, in the order in which it is begun: with short ones last, both lanes end together. */
