@@ -6,10 +6,11 @@ import { type Examined, examineImage } from '../image/examine.js';
 import { ImgfsError } from '../lib/errors.js';
 import { jsonText } from '../lib/json-text.js';
 import { declareSourceCache } from './cache-option.js';
+import { endAs, Interrupted, interruptible } from './interruptible.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
-import { hintWhereMounted } from './mounted-hint.js';
+import { withMountpoint } from './mounted-hint.js';
 import { note, print, reportError, warn } from './output.js';
-import { declareProgress, type ProgressFlags, ProgressLine } from './progress.js';
+import { declareProgress, type ProgressFlags, ProgressLine, showing } from './progress.js';
 import { QEMU_IMG_CODES, type Verb } from './verb.js';
 
 interface CheckFlags extends JsonFlags, ProgressFlags {
@@ -25,8 +26,8 @@ const EXIT_STATUS =
   `${CODES.leaks} space is lost but no data, ${CODES.unsupported} the format has no check.`;
 
 /**
- * `imgfs check`: whether an image's structure is sound; mends it where asked. A repair that is interrupted, by Ctrl-C
- * too, leaves an image no worse than it was: each step is whole before what relies on it is written.
+ * `imgfs check`: whether an image's structure is sound; mends it where asked. A repair that is stopped, by Ctrl-C too,
+ * leaves an image no worse than it was: each step is whole before what relies on it is written.
  */
 export const verb: Verb = {
   exitCodes: QEMU_IMG_CODES,
@@ -43,11 +44,11 @@ export const verb: Verb = {
       .option('-U, --force-share', 'check although another process writes');
     declareSourceCache(command);
   },
-  run(command: Command) {
+  async run(command: Command) {
     const flags = command.opts<CheckFlags>();
     const [path = ''] = command.args;
     const json = wantsJson(flags);
-    const { format, report } = examine(path, flags);
+    const { format, report } = await examine(path, flags);
     if (report === undefined) {
       reportError(new ImgfsError('unsupported', `${path}: this image format does not support checks (${format})`));
       return CODES.unsupported;
@@ -63,27 +64,32 @@ export const verb: Verb = {
   },
 };
 
-/** Findings go to standard error as they come. */
-function examine(path: string, flags: CheckFlags): Examined {
+/** Findings go to standard error as they come. Asked to stop, it ends this process. */
+async function examine(path: string, flags: CheckFlags): Promise<Examined> {
+  const repair = repairAsked(flags);
   const line = new ProgressLine({ verb: 'check', label: 'checking' }, flags);
+  const tell = (finding: string): void => {
+    line.clear();
+    note(finding);
+  };
+  const forceShare = flags.forceShare === true;
+  const options = { formats, format: flags.format, repair, forceShare, warn, tell };
+  let examined: Examined | undefined;
+  function* steps(): Generator<number> {
+    examined = yield* examineImage(path, options);
+  }
   try {
-    return hintWhereMounted(path, () =>
-      examineImage(path, {
-        formats,
-        format: flags.format,
-        repair: repairAsked(flags),
-        forceShare: flags.forceShare === true,
-        warn,
-        tell: (finding) => {
-          line.clear();
-          note(finding);
-        },
-        progress: (part) => line.show(part),
-      }),
-    );
+    await interruptible((run) => run(showing(steps(), line)));
+  } catch (error) {
+    line.clear();
+    if (!(error instanceof Interrupted)) throw withMountpoint(path, error);
+    if (repair !== 'none') warn(`${path}: the repair was stopped; what is mended stays so, another repair goes on`);
+    endAs(error);
   } finally {
     line.end();
   }
+  if (examined === undefined) throw new Error('a check that ends has a result');
+  return examined;
 }
 
 function repairAsked({ repair, forceShare }: CheckFlags): Repair {

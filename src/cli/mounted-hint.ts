@@ -6,14 +6,19 @@ export function hintWhereMounted<T>(path: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    if (!(error instanceof ImgfsError) || error.reason !== 'locked') throw error;
-    const mountpoint = mountpointOf(path);
-    if (mountpoint === undefined) throw error;
-    throw new ImgfsError('locked', `${error.message}, mounted on ${mountpoint}`, {
-      hint: `end that with imgfs umount ${mountpoint}`,
-      cause: error,
-    });
+    throw withMountpoint(path, error);
   }
+}
+
+/** The error that says how to end that, where one says that the image is locked; any other as it is. */
+export function withMountpoint(path: string, error: unknown): unknown {
+  if (!(error instanceof ImgfsError) || error.reason !== 'locked') return error;
+  const mountpoint = mountpointOf(path);
+  if (mountpoint === undefined) return error;
+  return new ImgfsError('locked', `${error.message}, mounted on ${mountpoint}`, {
+    hint: `end that with imgfs umount ${mountpoint}`,
+    cause: error,
+  });
 }
 
 /** Throws `busy` for an image that is mounted and shall be replaced, also where the mount would not notice. */

@@ -95,9 +95,9 @@ export class ProgressLine {
     if (form.isDue(part, now)) form.write(this.state(now));
   }
 
-  /** The same in bytes of the task's total. */
-  showBytes(done: number): void {
-    const { total = 0 } = this.task;
+  /** The same in bytes of the task's total; where it has none, as `show`. */
+  showDone(done: number): void {
+    const { total = 1 } = this.task;
     this.show(total === 0 ? 0 : Math.min(1, done / total));
   }
 
@@ -143,11 +143,11 @@ export class ProgressLine {
   }
 }
 
-/** Passes on steps, each of which says how many bytes of the task are done, and shows them. */
+/** Passes on steps and shows them; each says how many bytes of the task are done, or which part of one without bytes. */
 export function* showing(steps: Iterable<number>, line: ProgressLine): Generator<number> {
-  line.showBytes(0);
+  line.showDone(0);
   for (const done of steps) {
-    line.showBytes(done);
+    line.showDone(done);
     yield done;
   }
   line.show(1);

@@ -26,6 +26,11 @@ export interface CheckOptions {
   readonly repair: Repair;
   /** Told of every finding, a line each. */
   readonly tell: (finding: string) => void;
-  /** Told, often, how far it has come: from 0 to 1, and from 0 again where it checks again after a repair. */
-  readonly progress?: ((part: number) => void) | undefined;
 }
+
+/**
+ * A check under way, step by step: does nothing before the first, and says after each how far it has come, from 0 to 1
+ * (from 0 again where it mends, or checks again afterwards). A step is about one table. Whoever wants no more of it
+ * calls `return`: what it opened is closed, and a repair leaves what a crash there would have left.
+ */
+export type Checking = Generator<number, CheckReport, void>;

@@ -30,10 +30,10 @@ export interface Examined {
 
 /**
  * Checks the image at `path`, and mends it where asked: then under a writer's locks, so that nobody else has it open.
- * Opens that one file and the extents it is made of: what else it names is neither checked nor needed. Throws as opening
- * does, and what the check throws.
+ * Opens, in the first step, that one file and the extents it is made of: what else it names is neither checked nor
+ * needed. Steps say what those of a check say, and throw as opening does, and what the check throws.
  */
-export function examineImage(path: string, options: ExamineOptions): Examined {
+export function* examineImage(path: string, options: ExamineOptions): Generator<number, Examined, void> {
   const files = new HostFiles(options.forceShare ? 'anyone' : 'no-writers', options.warn);
   const writable = options.repair !== 'none';
   const file = files.open(path, { ...READ_ONLY, writable });
@@ -49,7 +49,7 @@ export function examineImage(path: string, options: ExamineOptions): Examined {
         reference.role === 'extent' ? openExtent(files, file, reference) : unopenedStorage(reference),
       openImage: unopenedImage,
     };
-    return { format: format.name, report: check?.(storage, context, options) };
+    return { format: format.name, report: check && (yield* check(storage, context, options)) };
   } finally {
     storage.close();
   }

@@ -1,7 +1,7 @@
 import type { Storage } from '../storage/storage.js';
 import type { Amending } from './amending.js';
 import type { Bitmaps } from './bitmaps.js';
-import type { CheckOptions, CheckReport } from './check.js';
+import type { Checking, CheckOptions } from './check.js';
 import type { Container } from './container.js';
 import type { Creation } from './creation.js';
 import type { Image } from './image.js';
@@ -108,8 +108,8 @@ export interface ImageFormat extends Recognised {
   readonly bitmaps?: Bitmaps;
   /** How an existing image is amended; there where it can be. */
   readonly amending?: Amending;
-  /** Checks the structure, and mends it where asked. The storage stays the caller's. Throws as `open`. */
-  check?(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport;
+  /** Checks the structure, and mends it where asked, in steps that throw as `open`. The storage stays the caller's. */
+  check?(storage: Storage, context: OpenContext, options: CheckOptions): Checking;
 }
 
 /** A driver of files that hold several disks. It says where they lie; whoever opens them does so as with any image. */

@@ -6,7 +6,8 @@ import { check } from '../../src/formats/qcow2/check/check.js';
 import { goodSamples } from '../../src/formats/qcow2/samples/catalogue.js';
 import type { Repair } from '../../src/image/check.js';
 import { checkDocument, checkText } from '../../src/image/check-text.js';
-import { examineImage } from '../../src/image/examine.js';
+import { type Examined, examineImage } from '../../src/image/examine.js';
+import { drained } from '../../src/lib/steps.js';
 import { MemoryStorage } from '../../src/storage/memory.js';
 import { damage, damageable, damageRefcounts } from '../support/damage.js';
 import { closedContext } from '../support/images.js';
@@ -265,13 +266,13 @@ describe('progress', () => {
   it('is told by a check, steadily from 0 to 1', () => {
     const parts: number[] = [];
     const [sample] = goodSamples();
-    const options = { repair: 'none', tell: () => {}, progress: (part: number) => parts.push(part) } as const;
-    check(MemoryStorage.from(sample?.image ?? new Uint8Array()), closedContext(), options);
+    const storage = MemoryStorage.from(sample?.image ?? new Uint8Array());
+    drained(check(storage, closedContext(), { repair: 'none', tell: () => {} }), (part) => parts.push(part));
     expect(parts).to.deep.equal(parts.toSorted((a, b) => a - b));
     expect(parts.at(-1)).to.equal(1);
   });
 });
 
-function examine(path: string, repair: Repair): ReturnType<typeof examineImage> {
-  return examineImage(path, { formats, repair, forceShare: false, warn: () => {}, tell: () => {} });
+function examine(path: string, repair: Repair): Examined {
+  return drained(examineImage(path, { formats, repair, forceShare: false, warn: () => {}, tell: () => {} }));
 }

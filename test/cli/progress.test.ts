@@ -1,4 +1,5 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { type Outlets, ProgressLine, showing, type Task } from '../../src/cli/progress.js';
@@ -29,7 +30,7 @@ class Gathered implements Outlets {
 
   /** A hundred steps of 10 MiB, each of which takes 100 ms. */
   steps(line: ProgressLine): void {
-    for (let step = 0; step <= 100; step++, this.time += 100) line.showBytes(step * 10 * MIB);
+    for (let step = 0; step <= 100; step++, this.time += 100) line.showDone(step * 10 * MIB);
     line.end();
   }
 }
@@ -154,29 +155,88 @@ describe('progress of a process', function () {
 
   it('SIGUSR1 is answered by a line, and does no harm', async () => {
     fs.truncateSync(at('a.raw'), 2 ** 29);
-    const args = [MAIN, 'convert', '-S', '0', '-O', 'raw', at('a.raw'), at('d.raw')];
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    let told = '';
-    child.stderr.on('data', (chunk) => {
-      told += String(chunk);
+    const signalled = await watched(['convert', '-S', '0', '-O', 'raw', at('a.raw'), at('d.raw')], (child, open) => {
+      if (fs.existsSync(at('d.raw'))) return;
+      if (open.some((name) => name.includes('a.raw')) && open.some((name) => name.includes('(deleted)'))) {
+        child.kill('SIGUSR1');
+      }
     });
-    const signals = setInterval(() => fs.existsSync(at('d.raw')) || (started(child.pid) && child.kill('SIGUSR1')), 20);
-    const code = await new Promise((resolve) => child.once('close', resolve));
-    clearInterval(signals);
-    expect(code).to.equal(0);
-    expect(told).to.match(/^ {4}\(\d+\.\d\d\/100%\) converting {2}\S+ \S+ of 512 MiB/);
+    expect(signalled.code).to.equal(0);
+    expect(signalled.told).to.match(/^ {4}\(\d+\.\d\d\/100%\) converting {2}\S+ \S+ of 512 MiB/);
     expect(fs.statSync(at('d.raw')).size).to.equal(2 ** 29);
+  });
+
+  describe('that checks tables for a while', () => {
+    const path = (): string => at('tables.qcow2');
+    const opened = (open: readonly string[]): boolean => open.includes(path());
+
+    before(() => {
+      qemuImg('create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata', path(), '256G');
+    });
+
+    after(() => fs.rmSync(path()));
+
+    it('SIGUSR1 is answered before it ends', async () => {
+      const { code, told, said } = await watched(['check', path()], (child, open) => {
+        if (opened(open)) child.kill('SIGUSR1');
+      });
+      expect(code).to.equal(0);
+      expect(said).to.match(/^No errors/);
+      const parts = told.trimEnd().split('\n');
+      for (const line of parts) expect(line).to.match(/^ {4}\(\d+\.\d\d\/100%\) checking/);
+      expect(parts.filter((line) => !line.includes('(100.00')).length, told).to.be.above(0);
+    });
+
+    it('Ctrl-C ends it between two steps, a repair with a line that says what is left', async () => {
+      const stop = (child: ChildProcess, open: readonly string[]): boolean => opened(open) && child.kill('SIGINT');
+      expect(await watched(['check', path()], stop)).to.include({ signal: 'SIGINT', told: '', said: '' });
+      const { signal, told } = await watched(['check', '-r', 'all', path()], stop);
+      expect(signal).to.equal('SIGINT');
+      expect(told).to.match(/^imgfs: warning: \S+tables\.qcow2: the repair was stopped[^\n]*\n$/);
+      expect(imgfs(['check', '-q', path()])).to.include({ code: 0, stderr: '' });
+    });
   });
 });
 
-/** Whether the process catches SIGUSR1 itself: node does at first, to start a debugger. */
-function started(pid: number | undefined): boolean {
-  const open = fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
-    try {
-      return fs.readlinkSync(`/proc/${pid}/fd/${fd}`);
-    } catch {
-      return '';
-    }
-  });
-  return open.some((name) => name.includes('a.raw')) && open.some((name) => name.includes('(deleted)'));
+interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly said: string;
+  readonly told: string;
+}
+
+/**
+ * Runs `imgfs ...args`, and `look` now and then until it ends, with the names of the files it has open: by them one
+ * knows that it catches signals itself. Node does at first, SIGUSR1 to start a debugger.
+ */
+async function watched(
+  args: readonly string[],
+  look: (child: ChildProcess, open: readonly string[]) => unknown,
+): Promise<Ended> {
+  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [said, told]: [Buffer[], Buffer[]] = [[], []];
+  child.stdout.on('data', (chunk: Buffer) => said.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => told.push(chunk));
+  const looks = setInterval(() => look(child, openFiles(child.pid)), 10);
+  try {
+    const [code, signal] = await once(child, 'close');
+    return { code, signal, said: Buffer.concat(said).toString(), told: Buffer.concat(told).toString() };
+  } finally {
+    clearInterval(looks);
+  }
+}
+
+/** None of a process that has ended. */
+function openFiles(pid: number | undefined): readonly string[] {
+  try {
+    return fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
+      try {
+        return fs.readlinkSync(`/proc/${pid}/fd/${fd}`);
+      } catch {
+        return '';
+      }
+    });
+  } catch {
+    return [];
+  }
 }

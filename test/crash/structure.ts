@@ -1,4 +1,5 @@
 /** Whether a format's structures are sound: its own check, and an independent one where there is one. */
+import { drained } from '../../src/lib/steps.js';
 import type { MemoryStorage } from '../../src/storage/memory.js';
 import { auditQcow2 } from './audit.js';
 import { auditVdi } from './audit-vdi.js';
@@ -55,7 +56,7 @@ function ownCheck(rig: Rig, files: readonly MemoryStorage[]): Structure {
   if (image === undefined || rig.format.check === undefined) return SOUND;
   try {
     const options = { repair: 'none', tell: (finding: string) => corruptions.push(finding) } as const;
-    const report = rig.format.check(image, rig.context(files, false), options);
+    const report = drained(rig.format.check(image, rig.context(files, false), options));
     const wrong = report.corruptions + report.checkErrors > 0;
     return { corruptions: wrong ? corruptions : [], leakedBytes: report.leaks * rig.unit(files) };
   } catch (error) {

@@ -1,4 +1,4 @@
-import type { CheckOptions, CheckReport } from '../../image/check.js';
+import type { Checking, CheckOptions } from '../../image/check.js';
 import type { OpenContext } from '../../image/format.js';
 import { Health } from '../../image/health.js';
 import { ImgfsError } from '../../lib/errors.js';
@@ -6,18 +6,21 @@ import type { Storage } from '../../storage/storage.js';
 import { Bitmap } from './bitmap.js';
 import { type Header, readHeader } from './header.js';
 
+/** Sectors of a step, at least: runs may be short. */
+const TOLD_EVERY = 65_536;
+
 /**
  * Counts the sectors there are and looks for bits behind the last one: all that can be wrong with a bitmap. Throws where
  * the image cannot be opened, and `unsupported` for a repair.
  */
-export function check(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport {
+export function* check(storage: Storage, context: OpenContext, options: CheckOptions): Checking {
   if (options.repair !== 'none') {
     throw new ImgfsError('unsupported', `${storage.name}: a COW image cannot be repaired`, {
       hint: 'copy its disk to a new image',
     });
   }
   const header = readHeader(storage, context.limits);
-  const found = count(header, new Bitmap(storage, header, context, new Health(undefined)), options);
+  const found = yield* count(header, new Bitmap(storage, header, context, new Health(undefined)), options.tell);
   const { sectors, sectorSize, dataAt, bitmapAt, bitmapBytes } = header;
   return {
     corruptions: found.behind,
@@ -39,11 +42,15 @@ interface Found {
   end: number;
 }
 
-function count(header: Header, bitmap: Bitmap, { tell, progress }: CheckOptions): Found {
+function* count(header: Header, bitmap: Bitmap, tell: CheckOptions['tell']): Generator<number, Found, void> {
   const { sectors, bitmapBytes } = header;
+  let next = 0;
   const found: Found = { allocated: 0, fragmented: 0, behind: 0, end: 0 };
   for (let sector = 0; sector < bitmapBytes * 8; ) {
-    progress?.(sector / (bitmapBytes * 8));
+    if (sector >= next) {
+      yield sector / (bitmapBytes * 8);
+      next = sector + TOLD_EVERY;
+    }
     const { set, count } = bitmap.longRun(sector, bitmapBytes * 8 - sector);
     const inside = Math.max(0, Math.min(sectors, sector + count) - sector);
     if (set && inside > 0) {
@@ -57,6 +64,6 @@ function count(header: Header, bitmap: Bitmap, { tell, progress }: CheckOptions)
     }
     sector += count;
   }
-  progress?.(1);
+  yield 1;
   return found;
 }

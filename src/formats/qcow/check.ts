@@ -1,4 +1,4 @@
-import type { CheckOptions, CheckReport } from '../../image/check.js';
+import type { Checking, CheckOptions, CheckReport } from '../../image/check.js';
 import type { OpenContext } from '../../image/format.js';
 import { BitPages, roundDown, roundUp } from '../../lib/bits.js';
 import { ImgfsError } from '../../lib/errors.js';
@@ -20,14 +20,14 @@ import { Volume } from './volume.js';
  * refcounts to compare with, and nothing that could be mended. Throws where the image cannot be opened, and
  * `unsupported` for a repair.
  */
-export function check(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport {
+export function* check(storage: Storage, context: OpenContext, options: CheckOptions): Checking {
   if (options.repair !== 'none') {
     throw new ImgfsError('unsupported', `${storage.name}: a qcow image cannot be repaired`, {
       hint: 'copy its disk to a new image',
     });
   }
   const inspection = new Inspection(storage, new Volume(storage, { ...context, writable: false }), options);
-  inspection.run();
+  yield* inspection.run();
   return inspection.report();
 }
 
@@ -54,16 +54,16 @@ class Inspection {
     this.fileBytes = storage.size();
   }
 
-  run(): void {
+  *run(): Generator<number> {
     const { header, l1, l2Bytes } = this.volume;
     this.ownParts();
     for (const { index, offset } of this.volume.tables()) {
-      this.options.progress?.(index / l1.entries);
+      yield index / l1.entries;
       const what = `the L2 table of L1 entry ${index}`;
       if (this.placed(offset, l2Bytes, what) && this.claim(offset, l2Bytes, what)) this.table(index, offset);
     }
     this.unused(header.clusterSize);
-    this.options.progress?.(1);
+    yield 1;
   }
 
   report(): CheckReport {

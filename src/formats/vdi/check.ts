@@ -1,4 +1,4 @@
-import type { CheckOptions, CheckReport } from '../../image/check.js';
+import type { Checking, CheckOptions, CheckReport } from '../../image/check.js';
 import type { OpenContext } from '../../image/format.js';
 import { BitPages } from '../../lib/bits.js';
 import { ImgfsError } from '../../lib/errors.js';
@@ -8,7 +8,7 @@ import { compact } from './compact.js';
 import { blockStride } from './header.js';
 import { Volume } from './volume.js';
 
-/** Blocks between two tellings of progress. */
+/** Blocks of a step. */
 const TOLD_EVERY = 65_536;
 
 interface Findings {
@@ -28,9 +28,9 @@ interface Findings {
  * high only wastes numbers and is told as leaks, where QEMU calls every difference a corruption. `leaks` moves blocks
  * down into the free places and brings the counter to what it should be; `all` also raises one that is too low.
  */
-export function check(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport {
+export function* check(storage: Storage, context: OpenContext, options: CheckOptions): Checking {
   const volume = new Volume(storage, context);
-  const before = inspect(volume, options);
+  const before = yield* inspect(volume, options.tell);
   if (options.repair === 'none') return report(volume, before);
   if (!storage.writable) throw new ImgfsError('read-only', `${storage.name}: cannot be repaired, it is open read-only`);
   if (before.hopeless > 0) {
@@ -42,8 +42,8 @@ export function check(storage: Storage, context: OpenContext, options: CheckOpti
     volume.change({ allocated: before.counted });
     volume.barrier();
   }
-  if (!countIsLow || options.repair === 'all') compact(volume);
-  const after = inspect(volume, { ...options, tell: () => {} });
+  if (!countIsLow || options.repair === 'all') yield* compact(volume);
+  const after = yield* inspect(volume, () => {});
   return {
     ...report(volume, after),
     corruptionsFixed: before.corruptions - after.corruptions,
@@ -51,14 +51,14 @@ export function check(storage: Storage, context: OpenContext, options: CheckOpti
   };
 }
 
-function inspect(volume: Volume, { tell, progress }: Pick<CheckOptions, 'tell' | 'progress'>): Findings {
+function* inspect(volume: Volume, tell: CheckOptions['tell']): Generator<number, Findings, void> {
   const { header } = volume;
   const used = new BitPages();
   const limit = Math.max(header.blocks, header.allocated);
   let [hopeless, uncounted, allocated, fragmented, counted] = [0, 0, 0, 0, header.allocated];
   let previous = -1;
   for (const [block, entry] of volume.map.all()) {
-    if (block % TOLD_EVERY === 0) progress?.(block / header.blocks);
+    if (block % TOLD_EVERY === 0) yield block / header.blocks;
     if (!isBlock(entry)) continue;
     if (entry >= limit) {
       hopeless++;
@@ -80,7 +80,7 @@ function inspect(volume: Volume, { tell, progress }: Pick<CheckOptions, 'tell' |
     previous = entry;
     allocated++;
   }
-  progress?.(1);
+  yield 1;
   const leaks = Math.max(0, header.allocated - allocated);
   if (hopeless + uncounted === 0 && leaks > 0)
     tell(`${header.allocated} blocks are counted, but ${allocated} are used`);

@@ -18,12 +18,15 @@ const GROUP = 64;
 
 /**
  * Copies blocks to places no entry leads to, and enters them there, a group at a time: copies durable before entries,
- * entries durable before anything else takes the old places.
+ * entries durable before anything else takes the old places. Says after each block how far it has come, from 0 to 1.
  */
-export function copyBlocks(volume: Volume, moves: readonly Move[]): void {
+export function* copyBlocks(volume: Volume, moves: readonly Move[]): Generator<number> {
   for (let n = 0; n < moves.length; n += GROUP) {
     const group = moves.slice(n, n + GROUP);
-    for (const { from, to } of group) copyBlock(volume, from, to);
+    for (const [k, { from, to }] of group.entries()) {
+      copyBlock(volume, from, to);
+      yield (n + k) / moves.length;
+    }
     volume.barrier();
     for (const { block, to } of group) volume.map.set(block, 1, to);
     volume.barrier();
@@ -32,9 +35,9 @@ export function copyBlocks(volume: Volume, moves: readonly Move[]): void {
 
 /**
  * Moves blocks down into places that nothing uses, until as many are counted as are used. Throws what the storage
- * throws; wherever it ends, the image is sound.
+ * throws; wherever it ends, the image is sound. Steps are those of `copyBlocks`.
  */
-export function compact(volume: Volume): void {
+export function* compact(volume: Volume): Generator<number> {
   const used = new BitPages();
   const found: (readonly [block: number, entry: number])[] = [];
   let count = 0;
@@ -46,7 +49,7 @@ export function compact(volume: Volume): void {
   for (const [block, entry] of volume.map.all()) if (isBlock(entry) && entry >= count) found.push([block, entry]);
   const places = unused(used, count).flatMap(({ first, count: n }) => Array.from({ length: n }, (_, k) => first + k));
   const moves = found.slice(0, places.length).map(([block, from], n) => ({ block, from, to: places[n]! }));
-  copyBlocks(volume, moves);
+  yield* copyBlocks(volume, moves);
   if (moves.length === found.length && volume.header.allocated !== count) {
     volume.change({ allocated: count });
     volume.barrier();

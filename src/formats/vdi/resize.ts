@@ -1,5 +1,6 @@
 import { roundUp } from '../../lib/bits.js';
 import { ImgfsError } from '../../lib/errors.js';
+import { drained } from '../../lib/steps.js';
 import { hostOf, isBlock } from './block-map.js';
 import { compact, copyBlocks, type Move } from './compact.js';
 import type { FreeBlocks } from './free-blocks.js';
@@ -102,7 +103,7 @@ function makeWay(volume: Volume, free: FreeBlocks, gone: number): void {
     volume.change({ allocated: next });
     volume.barrier();
   }
-  copyBlocks(volume, users);
+  drained(copyBlocks(volume, users));
 }
 
 /** Gives back what was reserved. Whatever happens next, what is free then is looked for. */
@@ -162,7 +163,7 @@ export function shrink(volume: Volume, free: FreeBlocks, size: number): void {
     n += count;
   }
   volume.barrier();
-  compact(volume);
+  drained(compact(volume));
   volume.change({ blocks });
   volume.barrier();
   const end = hostOf(volume.header, volume.header.allocated) - volume.header.blockExtra;

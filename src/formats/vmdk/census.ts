@@ -8,6 +8,10 @@ import { decodeMarker, HEADER_BYTES, MARKER_BYTES, SECTOR } from './layout.js';
 import { Places } from './places.js';
 import type { SparseExtent } from './sparse.js';
 import { MAX_PACKED } from './stream.js';
+import type { GrainTable } from './tables.js';
+
+/** What finding the tables takes of the whole, about: each has many times as many bytes as its entry. */
+const PLACING = 0.1;
 
 /** What is found, summed up over the extents of a disk. */
 export interface Findings {
@@ -23,11 +27,6 @@ export interface Findings {
   end: number;
 }
 
-export interface CensusOptions {
-  readonly tell: (finding: string) => void;
-  readonly progress: (part: number) => void;
-}
-
 export class GrainCensus {
   private readonly used = new BitPages();
   /** Host offsets of grains that are not in step with the first one. */
@@ -38,11 +37,12 @@ export class GrainCensus {
 
   constructor(
     private readonly extent: SparseExtent,
-    private readonly options: CensusOptions,
+    private readonly tell: (finding: string) => void,
     private readonly sum: Findings,
   ) {}
 
-  take(): void {
+  /** Says after each table how far it has come, from 0 to 1: places are looked at first, then what lies there. */
+  *take(): Generator<number> {
     const { extent, sum } = this;
     const { tables, shape } = extent;
     sum.total += Math.ceil(extent.size / extent.grainSize);
@@ -52,14 +52,17 @@ export class GrainCensus {
       sum.corruptions++;
     }
     const count = Math.ceil(extent.size / extent.span);
-    const sound = Array.from({ length: count }, (_, n) => this.tried(() => tables.find(n)));
-    for (const found of sound) {
+    const sound: (GrainTable | undefined)[] = [];
+    for (let n = 0; n < count; n++) {
+      yield (n / count) * PLACING;
+      const found = this.tried(() => tables.find(n));
+      sound.push(found);
       if (found === undefined) continue;
       this.place(found.table);
       if (found.copy !== undefined) this.place(found.copy);
     }
     for (const [n, found] of sound.entries()) {
-      this.options.progress(n / count);
+      yield PLACING + (n / count) * (1 - PLACING);
       if (found === undefined) continue;
       if (found.damaged && !shape.damaged) {
         this.say(`one of the two copies of grain table ${n} is lost`);
@@ -92,7 +95,7 @@ export class GrainCensus {
     const bytes = asBuffer(new Uint8Array(table.bytes));
     readTable(table.storage, bytes, table.at, table.what);
     if (copy !== undefined && !holds(copy, bytes)) {
-      this.options.tell(`Leaked: ${extent.storage.name}: the second copy of grain table ${n} differs from the first`);
+      this.tell(`Leaked: ${extent.storage.name}: the second copy of grain table ${n} differs from the first`);
       this.sum.stale++;
     }
     const first = (n * extent.span) / extent.grainSize;
@@ -172,7 +175,7 @@ export class GrainCensus {
   }
 
   private say(what: string): void {
-    this.options.tell(`ERROR: ${this.extent.storage.name}: ${what}`);
+    this.tell(`ERROR: ${this.extent.storage.name}: ${what}`);
   }
 }
 

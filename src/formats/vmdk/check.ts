@@ -1,4 +1,4 @@
-import type { CheckOptions, CheckReport } from '../../image/check.js';
+import type { Checking, CheckOptions, CheckReport } from '../../image/check.js';
 import type { OpenContext } from '../../image/format.js';
 import { Health } from '../../image/health.js';
 import { asBuffer } from '../../lib/bits.js';
@@ -17,21 +17,28 @@ import { DiskTables } from './tables.js';
  * else, and whether the two copies agree. Copies that differ count as leaks: the first one is right. Repairs what has
  * a sound copy. The parent is not needed. Throws where the image cannot even be opened.
  */
-export function check(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport {
-  const before = inspect(storage, context, options);
+export function* check(storage: Storage, context: OpenContext, options: CheckOptions): Checking {
+  const before = yield* inspect(storage, context, options.tell);
   if (options.repair === 'none') return report(before, before);
   if (!storage.writable) throw new ImgfsError('read-only', `${storage.name}: cannot be repaired, it is open read-only`);
-  withExtents(storage, context, (extents) => {
-    for (const extent of extents) mend(extent, options);
+  yield* withExtents(storage, context, function* (extents) {
+    for (const extent of extents) yield* mend(extent, options);
   });
-  const after = inspect(storage, context, { ...options, tell: () => {} });
+  const after = yield* inspect(storage, context, () => {});
   if (options.repair === 'all' && after.corruptions + after.checkErrors === 0) {
-    withExtents(storage, context, (extents) => extents.forEach(markClean));
+    yield* withExtents(storage, context, function* (extents) {
+      for (const extent of extents) markClean(extent);
+      yield 1;
+    });
   }
   return report(before, after);
 }
 
-function inspect(storage: Storage, context: OpenContext, options: CheckOptions): Findings {
+function* inspect(
+  storage: Storage,
+  context: OpenContext,
+  tell: CheckOptions['tell'],
+): Generator<number, Findings, void> {
   const sum: Findings = {
     corruptions: 0,
     stale: 0,
@@ -42,27 +49,31 @@ function inspect(storage: Storage, context: OpenContext, options: CheckOptions):
     total: 0,
     end: 0,
   };
-  withExtents(storage, context, (extents) => {
+  yield* withExtents(storage, context, function* (extents) {
     const grains = extents.reduce((all, { size, grainSize }) => all + Math.ceil(size / grainSize), 0);
     for (const extent of extents) {
       const head = asBuffer(new Uint8Array(SECTOR));
       readTable(extent.storage, head, 0, 'header');
       if (extent.shape.kind === 'hosted' && newlinesChanged(head)) {
-        options.tell(`ERROR: ${extent.storage.name} was changed by a transfer as text`);
+        tell(`ERROR: ${extent.storage.name} was changed by a transfer as text`);
         sum.corruptions++;
       }
       const done = sum.total;
-      const progress = (part: number): void => {
-        options.progress?.(Math.min(1, (done + (part * extent.size) / extent.grainSize) / Math.max(1, grains)));
-      };
-      new GrainCensus(extent, { tell: options.tell, progress }, sum).take();
+      for (const part of new GrainCensus(extent, tell, sum).take()) {
+        yield Math.min(1, (done + (part * extent.size) / extent.grainSize) / Math.max(1, grains));
+      }
     }
+    yield 1;
   });
   return sum;
 }
 
-/** Opens the sparse extents of the disk for the time of `action`; the image's own storage stays open. */
-function withExtents(storage: Storage, context: OpenContext, action: (extents: readonly SparseExtent[]) => void): void {
+/** Opens the sparse extents of the disk for the steps of `action`; the image's own storage stays open. */
+function* withExtents(
+  storage: Storage,
+  context: OpenContext,
+  action: (extents: readonly SparseExtent[]) => Generator<number>,
+): Generator<number> {
   const { descriptor, shape } = readDisk(storage, context);
   const caches = new DiskTables(context.limits, undefined, new Health(undefined));
   const storages = new Map<string, Storage>();
@@ -73,7 +84,7 @@ function withExtents(storage: Storage, context: OpenContext, action: (extents: r
       shape === undefined
         ? openExtents(descriptor, storage.name, { context: closed, caches, storages })
         : [new SparseExtent({ storage, shape, size: shape.size, file: 0, caches, writable: false })];
-    action(extents.filter((extent) => extent instanceof SparseExtent));
+    yield* action(extents.filter((extent) => extent instanceof SparseExtent));
   } finally {
     for (const opened of storages.values()) opened.close();
   }

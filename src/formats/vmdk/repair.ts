@@ -12,22 +12,37 @@ import type { GrainTable } from './tables.js';
 /**
  * `leaks` makes second copies equal to the first. `all` also gives back what lost one of its copies, behind the end of
  * the file: nothing that is there is overwritten before the new copy is durable. Compressed extents are left alone.
+ * Says between two writes how far it has come with this extent, from 0 to 1.
  */
-export function mend(extent: SparseExtent, { repair, tell }: Pick<CheckOptions, 'repair' | 'tell'>): void {
+export function* mend(extent: SparseExtent, { repair, tell }: CheckOptions): Generator<number> {
   const { shape, storage, tables } = extent;
   if (shape.kind !== 'hosted' || shape.compressed || !storage.writable) return;
   const count = Math.ceil(extent.size / extent.span);
-  const found = Array.from({ length: count }, (_, n) => sound(() => tables.find(n)));
-  if (found.includes('lost')) {
-    tell(`${storage.name}: nothing is repaired, a grain table is lost in both copies`);
-    return;
+  const known: (GrainTable | undefined)[] = [];
+  for (let n = 0; n < count; n++) {
+    const found = sound(() => tables.find(n));
+    if (found === 'lost') {
+      tell(`${storage.name}: nothing is repaired, a grain table is lost in both copies`);
+      return;
+    }
+    known.push(found);
+    yield 0;
   }
-  const known = found.filter((one) => one !== 'lost');
-  for (const one of known) if (one !== undefined) equalise(one);
+  for (const [n, one] of known.entries()) {
+    if (one !== undefined) equalise(one);
+    yield n / count;
+  }
   storage.flush();
   if (repair === 'leaks') return;
-  if (shape.damaged) newDirectory(extent, known);
-  else for (const [n, one] of known.entries()) if (one?.damaged === true) newCopy(extent, n, one);
+  if (shape.damaged) {
+    yield* newDirectory(extent, known);
+    return;
+  }
+  for (const [n, one] of known.entries()) {
+    if (one?.damaged !== true) continue;
+    newCopy(extent, n, one);
+    yield n / count;
+  }
 }
 
 /** The table, none, or `lost` where it cannot be had. */
@@ -74,11 +89,12 @@ function newCopy(extent: SparseExtent, n: number, { table }: GrainTable): void {
 }
 
 /** A second directory with tables of its own, in place of the one that does not lie in the file. */
-function newDirectory(extent: SparseExtent, found: readonly (GrainTable | undefined)[]): void {
+function* newDirectory(extent: SparseExtent, found: readonly (GrainTable | undefined)[]): Generator<number> {
   const { storage, tables, size } = extent;
   const entries = Buffer.alloc(tables.directory.bytes);
   for (const [n, one] of found.entries()) {
     if (one !== undefined) sectorEntry(append(extent, contentOf(one.table))).copy(entries, n * ENTRY_BYTES);
+    yield n / found.length;
   }
   const at = append(extent, entries);
   storage.flush();

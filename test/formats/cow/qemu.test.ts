@@ -6,6 +6,7 @@ import { SampleImage } from '../../../src/formats/cow/sample-image.js';
 import { extents, type Image } from '../../../src/image/image.js';
 import { SharedImage } from '../../../src/image/shared-image.js';
 import { Sharing } from '../../../src/image/sharing.js';
+import { drained } from '../../../src/lib/steps.js';
 import { Journal } from '../../../src/storage/journal.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';
 import type { Storage } from '../../../src/storage/storage.js';
@@ -163,8 +164,8 @@ describe('cow of QEMU', () => {
     const image = new SampleImage({ layout: QEMU, size: 300 * SECTOR }).write(0, new Uint8Array(3 * SECTOR));
     const bytes = image.write(9 * SECTOR, new Uint8Array(SECTOR)).build();
     const told: string[] = [];
-    const look = () =>
-      cow.check?.(MemoryStorage.from(bytes), closedContext(), { repair: 'none', tell: (line) => told.push(line) });
+    const options = { repair: 'none', tell: (line: string) => told.push(line) } as const;
+    const look = () => cow.check && drained(cow.check(MemoryStorage.from(bytes), closedContext(), options));
     expect(look()?.units).to.deep.equal({ total: 300, allocated: 4, fragmented: 1, compressed: 0 });
     expect(told).to.deep.equal([]);
     bytes.writeUInt8(2 ** 7, 1056 + 37);

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { qcow } from '../../../src/formats/qcow/index.js';
 import { type BuiltSample, SampleImage } from '../../../src/formats/qcow/sample-image.js';
 import type { CheckReport, Repair } from '../../../src/image/check.js';
+import { drained } from '../../../src/lib/steps.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';
 import { closedContext } from '../../support/images.js';
 
@@ -19,7 +20,8 @@ function sample(): BuiltSample {
 function checked(image: Buffer, repair: Repair = 'none'): CheckReport & { readonly told: readonly string[] } {
   const told: string[] = [];
   if (qcow.check === undefined) throw new Error('qcow has a check');
-  const report = qcow.check(MemoryStorage.from(image), closedContext(), { repair, tell: (line) => told.push(line) });
+  const options = { repair, tell: (line: string) => told.push(line) };
+  const report = drained(qcow.check(MemoryStorage.from(image), closedContext(), options));
   return { ...report, told };
 }
 

@@ -7,6 +7,7 @@ import type { CheckReport } from '../../../src/image/check.js';
 import type { Image } from '../../../src/image/image.js';
 import { SharedImage } from '../../../src/image/shared-image.js';
 import { Sharing } from '../../../src/image/sharing.js';
+import { drained } from '../../../src/lib/steps.js';
 import { Journal } from '../../../src/storage/journal.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';
 import type { Storage } from '../../../src/storage/storage.js';
@@ -29,7 +30,7 @@ function checked(storage: Storage): { readonly report: CheckReport; readonly tol
   const told: string[] = [];
   const options = { repair: 'none', tell: (finding: string) => told.push(finding) } as const;
   if (qcow.check === undefined) throw new Error('qcow has a check');
-  return { report: qcow.check(storage, closedContext(), options), told };
+  return { report: drained(qcow.check(storage, closedContext(), options)), told };
 }
 
 /** A recipe's file in memory. */

@@ -2,14 +2,17 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { check } from '../../../src/formats/qcow2/check/check.js';
+import { qcow2 } from '../../../src/formats/qcow2/index.js';
 import { goodSamples } from '../../../src/formats/qcow2/samples/catalogue.js';
 import type { CheckReport, Repair } from '../../../src/image/check.js';
+import { drained } from '../../../src/lib/steps.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';
 import { damage, damageable, damageRefcounts } from '../../support/damage.js';
-import { closedContext } from '../../support/images.js';
+import { closedContext, readAll } from '../../support/images.js';
 import { needsTool, qemuImg } from '../../support/qemu.js';
 import { scratch } from '../../support/scratch.js';
 import { Random, SEED } from '../../support/seed.js';
+import { leftAfter } from '../../support/steps.js';
 
 interface QemuReport {
   readonly corruptions?: number;
@@ -32,7 +35,8 @@ function qemuCheck(file: string, ...options: readonly string[]): { code: number;
 function ourCheck(bytes: Uint8Array, repair: Repair = 'none'): { report: CheckReport; bytes: Buffer; said: string[] } {
   const storage = MemoryStorage.from(bytes);
   const said: string[] = [];
-  const report = check(storage, { ...closedContext(), writable: true }, { repair, tell: (line) => said.push(line) });
+  const options = { repair, tell: (line: string) => said.push(line) };
+  const report = drained(check(storage, { ...closedContext(), writable: true }, options));
   return { report, bytes: storage.bytes(), said };
 }
 
@@ -95,6 +99,43 @@ describe('qcow2 check beside qemu-img check', () => {
       expect(qemuCheck(file).code, `${where} (seed ${SEED}): ${mended.said.join('; ')}`).to.equal(0);
       qemuImg('compare', '-f', 'qcow2', '-F', 'qcow2', file, files.path('original.qcow2'));
     }
+  });
+
+  it('a repair that is left after any of its steps can be taken up again, and has changed no guest byte', () => {
+    const random = new Random(SEED + 2);
+    const original = damageable(files.path('original.qcow2'));
+    const disk = readAll(qcow2.open(MemoryStorage.from(original.bytes), closedContext()));
+    for (let round = 0; round < 10; round++) {
+      const bytes = Buffer.from(original.bytes);
+      const where = damageRefcounts(bytes, original, random);
+      for (let left = 1, ended = false; !ended; left++) {
+        const storage = MemoryStorage.from(bytes);
+        ended = leftAfter(
+          left,
+          check(storage, { ...closedContext(), writable: true }, { repair: 'all', tell: () => {} }),
+        );
+        const what = `${where}, left after ${left} (seed ${SEED})`;
+        expect(readAll(qcow2.open(storage.copy(), closedContext())).equals(disk), what).to.equal(true);
+        expect(codeOf(ourCheck(storage.bytes(), 'all').report), what).to.equal(0);
+      }
+    }
+  });
+
+  it('a new refcount structure that was not switched to is cut off again', () => {
+    const { bytes, tables } = damageable(files.path('original.qcow2'));
+    bytes.writeBigUInt64BE(512n, tables[2]?.[0] ?? 0);
+    const sizes = new Set<number>();
+    for (let left = 1, ended = false; !ended; left++) {
+      const storage = MemoryStorage.from(bytes);
+      let longest = 0;
+      const options = { repair: 'all', tell: () => {} } as const;
+      const steps = check(storage, { ...closedContext(), writable: true }, options);
+      ended = leftAfter(left, steps, () => {
+        longest = Math.max(longest, storage.size());
+      });
+      if (longest > bytes.length && !ended) sizes.add(storage.size());
+    }
+    expect(sizes.has(bytes.length)).to.equal(true);
   });
 });
 

@@ -1,9 +1,11 @@
 /** What is promised of one change of an image's structure: old or new at every power cut and every failing call. */
+
 import { createHash } from 'node:crypto';
 import { qcow2 } from '../../../src/formats/qcow2/index.js';
 import { raw } from '../../../src/formats/raw/index.js';
 import type { Image } from '../../../src/image/image.js';
 import { ImgfsError } from '../../../src/lib/errors.js';
+import { drained } from '../../../src/lib/steps.js';
 import { type Fault, Faults } from '../../../src/storage/faults.js';
 import { Journal } from '../../../src/storage/journal.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';
@@ -109,8 +111,9 @@ function digest(image: Image): string {
 
 function wrongWith(subject: StructureChange, storage: MemoryStorage, allowed: readonly string[]): string | undefined {
   try {
-    const report = qcow2.check?.(storage, closedContext(), { repair: 'none', tell: () => {} });
-    if (report === undefined || report.corruptions + report.checkErrors > 0) return 'corrupt';
+    if (qcow2.check === undefined) throw new Error('no check');
+    const report = drained(qcow2.check(storage, closedContext(), { repair: 'none', tell: () => {} }));
+    if (report.corruptions + report.checkErrors > 0) return 'corrupt';
     return allowed.includes(world(subject, storage)) ? undefined : 'neither old nor new';
   } catch (error) {
     return String(error);

@@ -1,4 +1,5 @@
 /** Disks of every kind as files: made by qemu-img or by us, written by either. */
+
 import fs from 'node:fs';
 import path from 'node:path';
 import { formats } from '../../../src/formats/index.js';
@@ -9,6 +10,7 @@ import { FilledImage } from '../../../src/image/filled-image.js';
 import type { Image } from '../../../src/image/image.js';
 import { createImage } from '../../../src/image/new-image.js';
 import { type OpenedImage, openImage } from '../../../src/image/open.js';
+import { drained } from '../../../src/lib/steps.js';
 import { qemuIo } from '../../support/qemu.js';
 import type { Random } from '../../support/seed.js';
 
@@ -117,13 +119,15 @@ export function scribble(image: Image, random: Random): void {
 /** What imgfs check finds: nothing, or this. */
 export function findings(file: string): readonly string[] {
   const told: string[] = [];
-  const { report } = examineImage(file, {
-    formats,
-    repair: 'none',
-    forceShare: false,
-    warn: () => {},
-    tell: (line) => told.push(line),
-  });
+  const { report } = drained(
+    examineImage(file, {
+      formats,
+      repair: 'none',
+      forceShare: false,
+      warn: () => {},
+      tell: (line) => told.push(line),
+    }),
+  );
   if (report === undefined) throw new Error('vmdk images can be checked');
   return told;
 }

@@ -1,4 +1,5 @@
 /** What a write leaves in the file, byte for byte: text, tables, what is refused, what is mended. */
+
 import { expect } from 'chai';
 import { check } from '../../../src/formats/vmdk/check.js';
 import { vmdk } from '../../../src/formats/vmdk/index.js';
@@ -6,9 +7,11 @@ import { filled, pattern, textOf } from '../../../src/formats/vmdk/samples/catal
 import { type BuiltExtent, SampleExtent, type SparseOptions } from '../../../src/formats/vmdk/samples/sparse.js';
 import type { CheckReport, Repair } from '../../../src/image/check.js';
 import type { Image } from '../../../src/image/image.js';
+import { drained } from '../../../src/lib/steps.js';
 import { MemoryStorage } from '../../../src/storage/memory.js';
 import { readAll } from '../../support/images.js';
 import { failure } from '../../support/outcome.js';
+import { leftAfter } from '../../support/steps.js';
 import { writableContext } from '../../support/written.js';
 
 const TEXT = textOf('monolithicSparse', ['RW 128 SPARSE "disk.vmdk"']);
@@ -25,7 +28,7 @@ function open(storage: MemoryStorage): Image {
 
 function checked(storage: MemoryStorage, repair: Repair = 'none'): CheckReport & { readonly told: readonly string[] } {
   const told: string[] = [];
-  const report = check(storage, writableContext(), { repair, tell: (line) => told.push(line) });
+  const report = drained(check(storage, writableContext(), { repair, tell: (line) => told.push(line) }));
   return { ...report, told };
 }
 
@@ -125,6 +128,12 @@ describe('vmdk: what a write leaves', () => {
       damage(made);
       const storage = MemoryStorage.from(made.image);
       expect(checked(storage).corruptions).to.equal(1);
+      for (let left = 1, ended = false; !ended; left++) {
+        const other = storage.copy();
+        ended = leftAfter(left, check(other, writableContext(), { repair: 'all', tell: () => {} }));
+        expect(checked(other, 'all').corruptions, `left after ${left}`).to.equal(0);
+        expect(readAll(open(other)).equals(disk)).to.equal(true);
+      }
       expect(checked(storage, 'all')).to.include({ corruptions: 0, corruptionsFixed: 1 });
       const image = open(storage);
       expect(readAll(image).equals(disk)).to.equal(true);

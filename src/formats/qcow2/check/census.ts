@@ -1,5 +1,5 @@
 import type { Limits } from '../../../image/limits.js';
-import { bigEndianWords, roundDown } from '../../../lib/bits.js';
+import { bigEndianWords } from '../../../lib/bits.js';
 import { ImgfsError } from '../../../lib/errors.js';
 import { readPadded, readTable, type Storage } from '../../../storage/storage.js';
 import { bitmapRanges } from '../bitmaps/directory.js';
@@ -36,7 +36,8 @@ export interface Findings {
 /**
  * Counts every reference to a host cluster, following each table there is: header, active L1 and those of snapshots,
  * L2 tables, refcount structures, snapshot table, encryption header, bitmaps. Reads only. Work and memory grow with
- * what the tables say, and every table has passed its limit. Findings are told in QEMU's order, a line each.
+ * what the tables say, and every table has passed its limit. Findings are told in QEMU's order, a line each. Every
+ * table that is followed is a step.
  */
 export class Census {
   readonly counts = new Counts();
@@ -71,16 +72,16 @@ export class Census {
     this.fileBytes = storage.size();
   }
 
-  take(): void {
+  *take(): Generator<number> {
     const { header } = this;
     this.refer(0, header.clusterSize, 'the header');
     const l1 = readL1(this.storage, this.limits, header.l1At, header.l1Entries, header);
-    this.level1(l1, header.l1At, true);
-    this.snapshots();
+    yield* this.level1(l1, header.l1At, true);
+    yield* this.snapshots();
     this.refer(header.refcountTableAt, header.refcountTableBytes, 'the refcount table', this.refcountClusters);
     if (header.crypto !== undefined) this.refer(header.crypto.at, header.crypto.bytes, 'the encryption header');
-    this.bitmaps();
-    this.refcountBlocks();
+    yield* this.bitmaps();
+    yield* this.refcountBlocks();
   }
 
   /** The L2 table as words, zeros past the end of the file; undefined where the host fails, which is told. */
@@ -100,7 +101,7 @@ export class Census {
     return hasOffset(high, low) && standardKind(high, low, this.rules) !== KIND.compressed;
   }
 
-  private snapshots(): void {
+  private *snapshots(): Generator<number> {
     const { header, storage, limits } = this;
     const stored = readSnapshots(storage, header, limits);
     for (const { snapshot, l1At, l1Entries } of stored) {
@@ -109,7 +110,7 @@ export class Census {
         continue;
       }
       try {
-        this.level1(readL1(storage, limits, l1At, l1Entries, header), l1At, false);
+        yield* this.level1(readL1(storage, limits, l1At, l1Entries, header), l1At, false);
       } catch (error) {
         this.unread(error, `snapshot ${snapshot.id}: `);
       }
@@ -118,11 +119,12 @@ export class Census {
     this.refer(header.snapshotsAt, end - header.snapshotsAt, 'the snapshot table');
   }
 
-  private bitmaps(): void {
+  private *bitmaps(): Generator<number> {
     try {
       for (const { at, bytes } of bitmapRanges(this.storage, this.header, this.limits)) {
         if (Number.isNaN(at) || at % this.header.clusterSize !== 0) this.corruption(`a bitmap's cluster is misplaced`);
         else this.refer(at, bytes, 'a bitmap');
+        yield this.told.steps.part;
       }
     } catch (error) {
       this.unread(error);
@@ -140,7 +142,7 @@ export class Census {
     }
   }
 
-  private level1(l1: Uint32Array, at: number, active: boolean): void {
+  private *level1(l1: Uint32Array, at: number, active: boolean): Generator<number> {
     const { clusterSize } = this.header;
     if (l1.length > 0) this.refer(at, (l1.length / 2) * L1_ENTRY_BYTES, 'an L1 table');
     for (let i = 0; i < l1.length; i += 2) {
@@ -155,6 +157,7 @@ export class Census {
         this.corruption(`L1 entry ${i / 2} is corrupt: its L2 table is not aligned`);
       if (Number.isNaN(table)) this.corruption(`L1 entry ${i / 2} points beyond 2^53`);
       else if (this.refer(table, clusterSize, `L1 entry ${i / 2}`)) this.level2(table, active);
+      yield this.told.steps.part;
     }
   }
 
@@ -171,10 +174,31 @@ export class Census {
         this.compressed(high, low, active);
         continue;
       }
-      if (hasReservedBits(high, low, 'l2')) this.corruption(`L2 table at ${at}, entry ${i / step}: reserved bits set`);
+      const reserved = hasReservedBits(high, low, 'l2');
+      if (reserved) this.corruption(`L2 table at ${at}, entry ${i / step}: reserved bits set`);
       // The first cluster of an external data file is at 0.
-      if (hasOffset(high, low) || kind === KIND.data) next = this.placed(high, low, next, active);
+      if (!hasOffset(high, low) && kind !== KIND.data) continue;
+      const count = kind === KIND.data && !reserved ? this.run(table, i, step) : 1;
+      next = this.placed(high, low, count, next, active);
+      i += (count - 1) * step;
     }
+  }
+
+  /**
+   * How many entries, from one for data on, differ from it only by leading to the clusters that follow in the file, all
+   * of them inside it: what is right of the first is right of all. At least 1.
+   */
+  private run(table: Uint32Array, i: number, step: number): number {
+    const { clusterSize, extended } = this.header;
+    const [high, low] = [table[i]!, table[i + 1]!];
+    const inside = Math.floor((this.fileBytes - entryOffset(high, low)) / clusterSize);
+    let count = 1;
+    for (let n = i + step; n < table.length && count < inside; n += step) {
+      if (table[n] !== high || table[n + 1] !== low + count * clusterSize) break;
+      if (extended && allocatedAndZero(table[n + 2]!, table[n + 3]!)) break;
+      count++;
+    }
+    return count;
   }
 
   private subclusters(at: number, i: number, table: Uint32Array): void {
@@ -203,12 +227,12 @@ export class Census {
     }
   }
 
-  /** Returns the offset at which the next cluster would continue this one. */
-  private placed(high: number, low: number, expected: number, active: boolean): number {
+  /** A run of clusters. Returns the offset at which the next one would continue it. */
+  private placed(high: number, low: number, count: number, expected: number, active: boolean): number {
     const { clusterSize, external } = this.header;
     const offset = entryOffset(high, low);
     if (active) {
-      this.findings.allocated++;
+      this.findings.allocated += count;
       if (expected !== 0 && offset !== expected) this.findings.fragmented++;
     }
     const beyond = Number.isNaN(offset);
@@ -217,12 +241,12 @@ export class Census {
     if (entryOffset(0, low) % clusterSize !== 0)
       this.corruption(`the cluster ${where} is not aligned; its L2 entry is corrupt`);
     if (beyond) this.corruption('an L2 entry points beyond 2^53');
-    else if (!external) this.refer(offset, clusterSize, 'a cluster');
-    return offset + clusterSize;
+    else if (!external) this.refer(offset, count * clusterSize, 'a cluster');
+    return offset + count * clusterSize;
   }
 
   /** Each block counts as a cluster in use, and exactly one table entry may point to it. */
-  private refcountBlocks(): void {
+  private *refcountBlocks(): Generator<number> {
     const { header, storage } = this;
     const bytes = new Uint8Array(header.refcountTableBytes);
     readTable(storage, bytes, header.refcountTableAt, 'refcount table');
@@ -241,6 +265,7 @@ export class Census {
         if (count !== 1) this.badBlock(`refcount block ${i} is referred to ${count} times`);
         this.blocks.set(i, at);
       }
+      yield this.told.steps.part;
     }
   }
 
@@ -259,11 +284,10 @@ export class Census {
       this.corruption(`${what} lies at ${at}, past the end of the file`);
       return false;
     }
-    const last = roundDown(at + bytes - 1, clusterSize);
-    for (let cluster = roundDown(at, clusterSize); cluster <= last; cluster += clusterSize) {
-      this.counts.increment(cluster / clusterSize);
-      noted?.push(cluster / clusterSize);
-    }
+    const first = Math.floor(at / clusterSize);
+    const count = Math.floor((at + bytes - 1) / clusterSize) - first + 1;
+    this.counts.increment(first, count);
+    for (let n = 0; noted !== undefined && n < count; n++) noted.push(first + n);
     return true;
   }
 

@@ -1,4 +1,4 @@
-import type { CheckOptions, CheckReport } from '../../../image/check.js';
+import type { Checking, CheckOptions, CheckReport } from '../../../image/check.js';
 import type { OpenContext } from '../../../image/format.js';
 import { Health } from '../../../image/health.js';
 import type { Limits } from '../../../image/limits.js';
@@ -13,15 +13,18 @@ import { Census } from './census.js';
 import { mend } from './repair.js';
 import { Steps } from './steps.js';
 
+/** Clusters of a step, at most: a block of narrow refcounts speaks of very many. */
+const COMPARED = 65_536;
+
 /**
  * Compares what an image's tables refer to with the refcounts and the flags it stores. With `repair` it mends first
  * and reports what is still wrong afterwards. What QEMU's check counts as a corruption or a leak, this does too.
  * Throws where the image cannot even be opened.
  */
-export function check(storage: Storage, context: OpenContext, options: CheckOptions): CheckReport {
+export function* check(storage: Storage, context: OpenContext, options: CheckOptions): Checking {
   const header = readHeader(storage, context.limits);
-  const inspection = new Inspection(storage, header, context.limits, options);
-  inspection.run();
+  const inspection = new Inspection(storage, header, context.limits, options.tell);
+  yield* inspection.run();
   if (options.repair === 'none') return inspection.report();
   if (!storage.writable) throw new ImgfsError('read-only', `${storage.name}: cannot be repaired, it is open read-only`);
   const before = inspection.report();
@@ -29,10 +32,10 @@ export function check(storage: Storage, context: OpenContext, options: CheckOpti
     options.tell('Nothing is repaired: parts of the image that could not be read may be using what looks unused');
     return before;
   }
-  mend({ storage, health: new Health(undefined) }, header, inspection, options.repair);
+  yield* mend({ storage, health: new Health(undefined) }, header, inspection, options.repair);
   const { limits } = context;
-  const after = new Inspection(storage, readHeader(storage, limits), limits, { ...options, tell: () => {} });
-  after.run();
+  const after = new Inspection(storage, readHeader(storage, limits), limits, () => {});
+  yield* after.run();
   const left = after.report();
   return {
     ...left,
@@ -41,13 +44,12 @@ export function check(storage: Storage, context: OpenContext, options: CheckOpti
   };
 }
 
-/** One pass over an image, and what `mend` needs to know of it. */
+/** One pass over an image, a table a step, and what `mend` needs to know of it. */
 export class Inspection {
   readonly census: Census;
   /** Clusters with a refcount higher, and lower, than the references found. */
   readonly leaked: number[] = [];
   readonly missing: number[] = [];
-  private readonly tell: (finding: string) => void;
   readonly steps: Steps;
   private flags = 0;
   /** Without a count there is still the header. */
@@ -57,22 +59,22 @@ export class Inspection {
     private readonly storage: Storage,
     private readonly header: Header,
     private readonly limits: Limits,
-    { tell, progress }: Pick<CheckOptions, 'tell' | 'progress'>,
+    private readonly tell: CheckOptions['tell'],
   ) {
-    this.tell = tell;
-    this.steps = new Steps(header.l1Entries * (header.snapshotCount + 2), progress);
+    this.steps = new Steps(header.l1Entries * (header.snapshotCount + 2));
     this.census = new Census(storage, header, limits, { tell, steps: this.steps });
   }
 
-  run(): void {
-    this.count();
-    this.compareFlags();
+  *run(): Generator<number> {
+    yield* this.count();
+    yield* this.compareFlags();
+    yield 1;
   }
 
   /** Without the copied flags: what a repair needs, which sets them anyway. */
-  count(): void {
-    this.census.take();
-    this.compareCounts();
+  *count(): Generator<number> {
+    yield* this.census.take();
+    yield* this.compareCounts();
   }
 
   report(): CheckReport {
@@ -91,25 +93,33 @@ export class Inspection {
   }
 
   /** Every cluster that something refers to, or that a refcount block inside the file's length speaks of. */
-  private compareCounts(): void {
+  private *compareCounts(): Generator<number> {
     const refcounts = new Refcounts(this.storage, this.header);
     const { counts, blocks } = this.census;
     const clusters = Math.ceil(this.storage.size() / this.header.clusterSize);
-    const spoken = new Set<number>(blocks.keys());
-    for (const cluster of counts.referred()) spoken.add(Math.floor(cluster / refcounts.perBlock));
+    const all = Math.max(clusters, counts.highest() + 1);
+    const { perBlock } = refcounts;
+    const spoken = new Set<number>([...blocks.keys(), ...counts.groups(perBlock)]);
     for (const index of [...spoken].sort((a, b) => a - b)) {
-      const first = index * refcounts.perBlock;
-      const end = Math.min(first + refcounts.perBlock, Math.max(clusters, counts.highest() + 1));
-      for (let cluster = first; cluster < end; cluster++) this.compareCount(refcounts, cluster);
+      const end = Math.min((index + 1) * perBlock, all);
+      for (let first = index * perBlock; first < end; first += COMPARED) {
+        this.compareRange(refcounts, first, Math.min(first + COMPARED, end));
+        yield this.steps.part;
+      }
     }
   }
 
-  private compareCount(refcounts: Refcounts, cluster: number): void {
-    const stored = this.storedCount(refcounts, cluster);
-    const found = this.census.counts.at(cluster);
-    if (stored === undefined) return;
-    if (stored > 0 || found > 0) this.highest = cluster;
-    if (stored === found) return;
+  private compareRange(refcounts: Refcounts, first: number, end: number): void {
+    for (let cluster = first; cluster < end; cluster++) {
+      const stored = this.storedCount(refcounts, cluster);
+      const found = this.census.counts.at(cluster);
+      if (stored === undefined) continue;
+      if (stored > 0 || found > 0) this.highest = cluster;
+      if (stored !== found) this.differs(cluster, stored, found);
+    }
+  }
+
+  private differs(cluster: number, stored: number, found: number): void {
     const what = stored < found ? 'ERROR' : 'Leaked';
     this.tell(`${what}: cluster ${cluster} has refcount ${stored}, referred to ${found} times`);
     (stored < found ? this.missing : this.leaked).push(cluster);
@@ -125,24 +135,27 @@ export class Inspection {
   }
 
   /** The copied flag of the active tables must say exactly whether a refcount is 1. */
-  private compareFlags(): void {
+  private *compareFlags(): Generator<number> {
     const { header } = this;
     const refcounts = new Refcounts(this.storage, header);
     const l1 = readL1(this.storage, this.limits, header.l1At, header.l1Entries, header);
-    const step = header.extended ? 4 : 2;
     for (let i = 0; i < l1.length; i += 2) {
       this.steps.step();
       const table = entryOffset(l1[i]!, l1[i + 1]!);
       if (!hasOffset(l1[i]!, l1[i + 1]!)) continue;
       this.compareFlag(refcounts, l1[i]!, table, 'L2 table');
-      if (Number.isNaN(table)) continue;
-      const l2 = this.census.table(table);
-      if (l2 === undefined) continue;
-      for (let n = 0; n < l2.length; n += step) {
-        if (!this.census.isPlaced(l2[n]!, l2[n + 1]!)) continue;
-        const at = entryOffset(l2[n]!, l2[n + 1]!);
-        if (!header.external) this.compareFlag(refcounts, l2[n]!, at, 'cluster');
-      }
+      if (!Number.isNaN(table)) this.compareTable(refcounts, table);
+      yield this.steps.part;
+    }
+  }
+
+  private compareTable(refcounts: Refcounts, at: number): void {
+    const l2 = this.census.table(at);
+    if (l2 === undefined || this.header.external) return;
+    const step = this.header.extended ? 4 : 2;
+    for (let n = 0; n < l2.length; n += step) {
+      const [high, low] = [l2[n]!, l2[n + 1]!];
+      if (this.census.isPlaced(high, low)) this.compareFlag(refcounts, high, entryOffset(high, low), 'cluster');
     }
   }
 

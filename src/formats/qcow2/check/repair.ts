@@ -15,7 +15,6 @@ import {
 import { cut } from '../write/cut.js';
 import { punch } from '../write/punch.js';
 import { runsOf } from '../write/refcount-book.js';
-import type { Census } from './census.js';
 import type { Inspection } from './check.js';
 import type { Counts } from './counts.js';
 
@@ -33,24 +32,24 @@ export interface Mended {
  * for it may be what such an entry meant. The caller reads the header again afterwards.
  *
  * Order: refcounts first, durable before any flag says that a cluster may be overwritten; the marks last. Wherever it
- * ends, the next repair finds an image that is no worse.
+ * ends, the next repair finds an image that is no worse. Steps come between two writes.
  */
-export function mend(mended: Mended, header: Header, found: Inspection, repair: 'leaks' | 'all'): void {
+export function* mend(mended: Mended, header: Header, found: Inspection, repair: 'leaks' | 'all'): Generator<number> {
   const { storage, health } = mended;
   const { census } = found;
   const wrong = repair === 'all' ? [...found.leaked, ...found.missing] : found.leaked;
   const perBlock = (header.clusterSize * 8) / header.refcountBits;
   const unmet = wrong.some((cluster) => !census.blocks.has(Math.floor(cluster / perBlock)));
   const anew = repair === 'all' && (census.badBlocks || unmet);
-  if (anew) rebuild(mended, header, census, perBlock);
-  else setCounts(mended, header, census, wrong, perBlock);
+  if (anew) yield* rebuild(mended, header, found, perBlock);
+  else yield* setCounts(mended, header, found, wrong, perBlock);
   health.barrier(storage);
   const { corruptions, checkErrors } = census.findings;
   // Where nothing else was wrong, giving back leaks makes the image whole, and its flags must say so.
   const whole = corruptions === 0 && found.missing.length === 0;
   if (whole) giveBack(storage, header, found);
   if (repair !== 'all' && !whole) return;
-  setFlags(mended, header, found);
+  yield* setFlags(mended, header, found);
   health.barrier(storage);
   const counted = anew || checkErrors === 0;
   const fits = wrong.every((cluster) => census.counts.at(cluster) < 2 ** header.refcountBits);
@@ -68,13 +67,13 @@ function patch({ storage, health }: Mended, { stored }: Header, { at, bytes }: H
   rewrite(storage, { at, bytes, old: stored.subarray(at, at + bytes.length) }, health);
 }
 
-function setCounts(
+function* setCounts(
   { storage, health }: Mended,
   header: Header,
-  census: Census,
+  { census, steps }: Inspection,
   clusters: readonly number[],
   perBlock: number,
-): void {
+): Generator<number> {
   const byBlock = new Map<number, number[]>();
   for (const cluster of clusters) {
     const index = Math.floor(cluster / perBlock);
@@ -94,30 +93,33 @@ function setCounts(
         encodeRefcount(bytes, cluster - index * perBlock, header.refcountBits, value);
     }
     rewrite(storage, { at, bytes, old }, health);
+    yield steps.part;
   }
 }
 
 /** A new refcount structure behind the end of the file; one header write switches to it, and the old one is free. */
-function rebuild(mended: Mended, header: Header, census: Census, perBlock: number): void {
+function* rebuild(mended: Mended, header: Header, found: Inspection, perBlock: number): Generator<number> {
   const { storage, health } = mended;
   const before = storage.size();
+  let switched = false;
   try {
-    const table = putStructure(storage, header, census, perBlock);
+    const table = yield* putStructure(storage, header, found, perBlock);
     health.barrier(storage);
     patch(mended, header, refcountTablePatch(table.at, table.clusters));
-  } catch (error) {
-    if (health.sound) cut(storage, before);
-    throw error;
+    switched = true;
+  } finally {
+    // Also where whoever takes the steps wants no more of them.
+    if (!switched && health.sound) cut(storage, before);
   }
 }
 
 /** Writes blocks and table, and says where the table lies. */
-function putStructure(
+function* putStructure(
   storage: Storage,
   { clusterSize, refcountBits }: Header,
-  census: Census,
+  { census, steps }: Inspection,
   perBlock: number,
-): { readonly at: number; readonly clusters: number } {
+): Generator<number, { readonly at: number; readonly clusters: number }, void> {
   const { counts } = census;
   for (const cluster of census.refcountClusters) counts.decrement(cluster);
   const first = roundUp(storage.size(), clusterSize) / clusterSize;
@@ -127,7 +129,7 @@ function putStructure(
   storage.resize((first + total) * clusterSize);
   const table = Buffer.alloc(tableClusters * clusterSize);
   census.blocks.clear();
-  indices.forEach((index, n) => {
+  for (const [n, index] of indices.entries()) {
     const block = Buffer.alloc(clusterSize);
     for (let i = 0; i < perBlock; i++) {
       const value = counts.at(index * perBlock + i);
@@ -137,7 +139,8 @@ function putStructure(
     storage.write(block, at);
     putU64(table, index * REFCOUNT_TABLE_ENTRY_BYTES, at);
     census.blocks.set(index, at);
-  });
+    yield steps.part;
+  }
   storage.write(table, first * clusterSize);
   return { at: first * clusterSize, clusters: tableClusters };
 }
@@ -149,20 +152,20 @@ function planStructure(
   perBlock: number,
   clusterSize: number,
 ): { readonly indices: readonly number[]; readonly tableClusters: number } {
-  const needed = new Set<number>();
-  for (const cluster of counts.referred()) needed.add(Math.floor(cluster / perBlock));
+  const needed = new Set<number>(counts.groups(perBlock));
   let tableClusters = 1;
   for (;;) {
     const before = needed.size + tableClusters;
     for (let n = 0; n < before; n++) needed.add(Math.floor((first + n) / perBlock));
-    tableClusters = Math.ceil(((Math.max(...needed) + 1) * REFCOUNT_TABLE_ENTRY_BYTES) / clusterSize);
+    const highest = [...needed].reduce((a, b) => Math.max(a, b), 0);
+    tableClusters = Math.ceil(((highest + 1) * REFCOUNT_TABLE_ENTRY_BYTES) / clusterSize);
     if (needed.size + tableClusters === before) break;
   }
   return { indices: [...needed].sort((a, b) => a - b), tableClusters };
 }
 
 /** The copied flags of the active tables, from the counts that are now stored. */
-function setFlags({ storage, health }: Mended, header: Header, { census, steps }: Inspection): void {
+function* setFlags({ storage, health }: Mended, header: Header, { census, steps }: Inspection): Generator<number> {
   const { clusterSize } = header;
   const once = (at: number): boolean => census.counts.at(Math.floor(at / clusterSize)) === 1;
   const l1 = Buffer.alloc(header.l1Entries * L1_ENTRY_BYTES);
@@ -185,6 +188,7 @@ function setFlags({ storage, health }: Mended, header: Header, { census, steps }
     setFlag(l1, i, once(table));
     const bytes = l1.subarray(i, i + L1_ENTRY_BYTES);
     if (!bytes.equals(entry)) rewrite(storage, { at: header.l1At + i, bytes, old: entry }, health);
+    yield steps.part;
   }
 }
 

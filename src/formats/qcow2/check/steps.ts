@@ -2,13 +2,14 @@
 export class Steps {
   private done = 0;
 
-  constructor(
-    private readonly total: number,
-    private readonly progress: ((part: number) => void) | undefined,
-  ) {}
+  constructor(private readonly total: number) {}
+
+  /** From 0 to 1. */
+  get part(): number {
+    return Math.min(1, this.done / this.total);
+  }
 
   step(): void {
     this.done++;
-    this.progress?.(Math.min(1, this.done / this.total));
   }
 }

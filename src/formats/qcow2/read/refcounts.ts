@@ -7,23 +7,27 @@ import { decodeRefcount, REFCOUNT_TABLE_ENTRY_BYTES, refcountBlockOffset } from 
 /** Upper halves of offsets from here on are negative numbers to QEMU, which cannot read there. */
 const NEGATIVE = 2 ** 31;
 
+/** Blocks that are kept: of clusters of 64 KiB, those of 128 GiB of the file. */
+const KEPT_BYTES = 4 * 1024 * 1024;
+
 /**
- * Reads refcounts of any width. Keeps the table (at most 8 MiB, checked with the header) and the last block used:
- * whoever needs many refcounts asks in order.
+ * Reads refcounts of any width. Keeps the table (at most 8 MiB, checked with the header) and some blocks: whoever needs
+ * many refcounts asks in order, or nearly.
  */
 export class Refcounts {
   /** Refcounts per block. */
   readonly perBlock: number;
   private table: Uint32Array | undefined;
-  private readonly block: Buffer;
-  private blockAt = 0;
+  private readonly blocks = new Map<number, Buffer | undefined>();
+  /** The one asked for last. */
+  private latest: Buffer | undefined;
+  private latestIndex = -1;
 
   constructor(
     private readonly storage: Storage,
     private readonly header: Header,
   ) {
     this.perBlock = (header.clusterSize * 8) / header.refcountBits;
-    this.block = Buffer.alloc(header.clusterSize);
   }
 
   /** The refcount of host cluster `cluster`; 0 past the end of the table. Throws `corrupt`, `truncated`. */
@@ -49,8 +53,21 @@ export class Refcounts {
     return count;
   }
 
-  /** A refcount block, or undefined where none is allocated. Good until the next call. */
+  /** A refcount block, or undefined where none is allocated. */
   private blockOf(index: number): Buffer | undefined {
+    if (index === this.latestIndex) return this.latest;
+    const { blocks } = this;
+    if (!blocks.has(index)) {
+      const read = this.readBlock(index);
+      if ((blocks.size + 1) * this.header.clusterSize > KEPT_BYTES) blocks.clear();
+      blocks.set(index, read);
+    }
+    this.latest = blocks.get(index);
+    this.latestIndex = index;
+    return this.latest;
+  }
+
+  private readBlock(index: number): Buffer | undefined {
     this.table ??= this.readTable();
     if (index * 2 >= this.table.length) return undefined;
     const [high, low] = [this.table[index * 2]!, this.table[index * 2 + 1]!];
@@ -63,14 +80,11 @@ export class Refcounts {
     if (Number.isNaN(at)) {
       throw new ImgfsError('truncated', `${this.storage.name}: refcount block ${index} lies beyond 2^53`);
     }
-    if (at !== this.blockAt) {
-      this.blockAt = 0;
-      if (this.storage.read(this.block, at) < this.block.length) {
-        throw new ImgfsError('truncated', `${this.storage.name}: the image ends inside the refcount block at ${at}`);
-      }
-      this.blockAt = at;
+    const block = Buffer.alloc(this.header.clusterSize);
+    if (this.storage.read(block, at) < block.length) {
+      throw new ImgfsError('truncated', `${this.storage.name}: the image ends inside the refcount block at ${at}`);
     }
-    return this.block;
+    return block;
   }
 
   private readTable(): Uint32Array {

@@ -1,4 +1,5 @@
 import { ImgfsError } from '../../../lib/errors.js';
+import { drained } from '../../../lib/steps.js';
 import { Inspection } from '../check/check.js';
 import { mend } from '../check/repair.js';
 import { readHeader } from '../header.js';
@@ -16,10 +17,10 @@ export function repairDirty(volume: Volume): void {
   const { storage, limits, health, stamps, progress } = volume;
   try {
     const header = readHeader(storage, limits);
-    const found = new Inspection(storage, header, limits, { tell: () => {}, progress });
-    found.count();
+    const found = new Inspection(storage, header, limits, () => {});
+    drained(found.count(), progress);
     const { census } = found;
-    if (!census.incomplete) mend({ storage, health }, header, found, 'all');
+    if (!census.incomplete) drained(mend({ storage, health }, header, found, 'all'), progress);
     // Refcounts, flags and perhaps the whole refcount structure have changed, in every thread.
     stamps.bumpAll();
     volume.catchUp();
