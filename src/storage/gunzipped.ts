@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { GZIP_PAGE, type GzipIndex, indexGzip, Pages } from '../codec/gzip/gunzip.js';
-import { ImgfsError } from '../lib/errors.js';
+import { ReadOnlyStorage } from './read-only.js';
 import type { Storage, StorageExtent } from './storage.js';
 
 /** Unpacked pages that are kept. */
@@ -10,9 +10,7 @@ const PAGES = 64;
  * What a storage unpacks into by gzip, read-only. It is unpacked once at the beginning, to know how long it is and to note
  * places to go on from; a read then unpacks from the place before it. Owns the packed storage.
  */
-export class GunzippedStorage implements Storage {
-  readonly name: string;
-  readonly writable = false;
+export class GunzippedStorage extends ReadOnlyStorage {
   private readonly cache = new LRUCache<number, Uint8Array>({ max: PAGES });
   private readonly pages: Pages;
 
@@ -21,27 +19,8 @@ export class GunzippedStorage implements Storage {
     private readonly packed: Storage,
     readonly index: GzipIndex = indexGzip(packed),
   ) {
-    this.name = packed.name;
+    super(packed.name, index.size);
     this.pages = new Pages(packed);
-  }
-
-  size(): number {
-    return this.index.size;
-  }
-
-  read(into: Uint8Array, at: number): number {
-    if (!(at >= 0)) throw new RangeError(`${this.name}: read at ${at}`);
-    const wanted = Math.max(0, Math.min(into.length, this.index.size - at));
-    for (let done = 0; done < wanted; ) {
-      const here = at + done;
-      const start = here - (here % GZIP_PAGE);
-      const page = this.page(start);
-      const part = page.subarray(here - start, here - start + wanted - done);
-      if (part.length === 0) throw new ImgfsError('io', `${this.name}: the file changed while it was in use`);
-      into.set(part, done);
-      done += part.length;
-    }
-    return wanted;
   }
 
   extent(at: number): StorageExtent {
@@ -52,25 +31,14 @@ export class GunzippedStorage implements Storage {
     return this.packed.allocated();
   }
 
-  write(): never {
-    throw this.readOnly();
+  protected readPiece(into: Uint8Array, at: number): number {
+    const start = at - (at % GZIP_PAGE);
+    const part = this.page(start).subarray(at - start, at - start + into.length);
+    into.set(part);
+    return part.length;
   }
 
-  flush(): void {}
-
-  resize(): never {
-    throw this.readOnly();
-  }
-
-  discard(): never {
-    throw this.readOnly();
-  }
-
-  allocate(): never {
-    throw this.readOnly();
-  }
-
-  close(): void {
+  protected release(): void {
     this.cache.clear();
     this.packed.close();
   }
@@ -98,9 +66,5 @@ export class GunzippedStorage implements Storage {
       else to = middle - 1;
     }
     return places[from] as GzipIndex['places'][number];
-  }
-
-  private readOnly(): ImgfsError {
-    return new ImgfsError('read-only', `${this.name} is open read-only`);
   }
 }

@@ -1,4 +1,4 @@
-import { ImgfsError } from '../lib/errors.js';
+import { ReadOnlyStorage } from './read-only.js';
 import type { Storage, StorageExtent } from './storage.js';
 
 /** A range of a storage. */
@@ -9,16 +9,14 @@ export interface Piece {
 }
 
 /** Ranges of other storages, one after the other; read-only. Owns the storages, each of which it closes. */
-export class JoinedStorage implements Storage {
-  readonly writable = false;
+export class JoinedStorage extends ReadOnlyStorage {
   private readonly pieces: readonly (Piece & { readonly start: number; readonly end: number })[];
-  private readonly length: number;
-  private open = true;
 
-  constructor(
-    pieces: readonly Piece[],
-    readonly name: string,
-  ) {
+  constructor(pieces: readonly Piece[], name: string) {
+    super(
+      name,
+      pieces.reduce((sum, { length }) => sum + length, 0),
+    );
     let start = 0;
     this.pieces = pieces.map((piece) => {
       const end = start + piece.length;
@@ -26,27 +24,6 @@ export class JoinedStorage implements Storage {
       start = end;
       return placed;
     });
-    this.length = start;
-  }
-
-  size(): number {
-    return this.length;
-  }
-
-  read(into: Uint8Array, at: number): number {
-    // Before the first range lie bytes that are nobody's business here.
-    if (!(at >= 0)) throw new RangeError(`${this.name}: read at ${at}`);
-    const wanted = Math.max(0, Math.min(into.length, this.length - at));
-    for (let done = 0; done < wanted; ) {
-      const piece = this.pieceAt(at + done);
-      const step = Math.min(wanted - done, piece.end - at - done);
-      const part = step === into.length ? into : into.subarray(done, done + step);
-      if (piece.storage.read(part, piece.at + at + done - piece.start) < step) {
-        throw new ImgfsError('io', `${this.name}: the file became shorter while it was in use`);
-      }
-      done += step;
-    }
-    return wanted;
   }
 
   extent(at: number): StorageExtent {
@@ -57,35 +34,25 @@ export class JoinedStorage implements Storage {
 
   /** Of the files as a whole, but never more than the ranges have. */
   allocated(): number {
-    const storages = new Set(this.pieces.map(({ storage }) => storage));
     return Math.min(
-      this.length,
-      [...storages].reduce((sum, storage) => sum + storage.allocated(), 0),
+      this.size(),
+      this.storages().reduce((sum, storage) => sum + storage.allocated(), 0),
     );
   }
 
-  write(): never {
-    throw this.readOnly();
+  protected readPiece(into: Uint8Array, at: number): number {
+    const piece = this.pieceAt(at);
+    const length = Math.min(into.length, piece.end - at);
+    const part = length === into.length ? into : into.subarray(0, length);
+    return piece.storage.read(part, piece.at + at - piece.start) < length ? 0 : length;
   }
 
-  flush(): void {}
-
-  resize(): never {
-    throw this.readOnly();
+  protected release(): void {
+    for (const storage of this.storages()) storage.close();
   }
 
-  discard(): never {
-    throw this.readOnly();
-  }
-
-  allocate(): never {
-    throw this.readOnly();
-  }
-
-  close(): void {
-    if (!this.open) return;
-    this.open = false;
-    for (const storage of new Set(this.pieces.map((piece) => piece.storage))) storage.close();
+  private storages(): readonly Storage[] {
+    return [...new Set(this.pieces.map(({ storage }) => storage))];
   }
 
   private pieceAt(at: number): (typeof this.pieces)[number] {
@@ -94,9 +61,5 @@ export class JoinedStorage implements Storage {
     const found = this.pieces.find(({ end }) => at < end);
     if (found === undefined) throw new RangeError(`${this.name}: ${at} is outside`);
     return found;
-  }
-
-  private readOnly(): ImgfsError {
-    return new ImgfsError('read-only', `${this.name} is open read-only`);
   }
 }
