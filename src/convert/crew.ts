@@ -1,7 +1,7 @@
 /** The threads that prepare blocks beside the one that writes. */
 import { Worker } from 'node:worker_threads';
 import { codecsNeedPreparing } from '../codec/zstd.js';
-import type { ImagePlan } from '../image/open.js';
+import type { ImagePlan } from '../image/plan.js';
 import { ImgfsError } from '../lib/errors.js';
 import type { BlockWork } from './block.js';
 import type { Piece } from './pieces.js';

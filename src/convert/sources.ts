@@ -4,7 +4,8 @@ import fs from 'node:fs';
 import { identityOf } from '../image/files.js';
 import type { Image, ImageInfo, Snapshot } from '../image/image.js';
 import { snapshotNamed } from '../image/named-snapshot.js';
-import type { ImagePlan, OpenedImage } from '../image/open.js';
+import type { OpenedImage } from '../image/open.js';
+import type { ImagePlan } from '../image/plan.js';
 import { ImgfsError } from '../lib/errors.js';
 import { JoinedDisk } from './joined.js';
 

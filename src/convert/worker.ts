@@ -2,7 +2,7 @@
 import { workerData } from 'node:worker_threads';
 import { prepareCodecs } from '../codec/zstd.js';
 import { driverNamed } from '../formats/one.js';
-import { type ImagePlan, reopenImage } from '../image/open.js';
+import { type ImagePlan, reopenImage } from '../image/plan.js';
 import { prepareBlock } from './block.js';
 import type { CrewJob } from './crew.js';
 import { JoinedDisk } from './joined.js';

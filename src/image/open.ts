@@ -1,28 +1,22 @@
 /**
- * Opening images: probe, lock, driver, references through the gate. The main thread opens; the plan it writes down
- * lets another thread open the same image again from descriptors alone, with no path and no policy.
+ * Opening images: probe, lock, driver, references through the gate. The main thread opens, and writes down the plan by
+ * which another thread opens the same image again.
  */
-import { randomBytes } from 'node:crypto';
 import { ImgfsError } from '../lib/errors.js';
-import { fileStorage } from '../storage/direct.js';
-import type { OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
-import { combinedName } from './combined-name.js';
-import { isOwnExtent, liesBeside } from './extent-files.js';
-import { type FileAccess, type HostFile, HostFiles, READ_ONLY } from './files.js';
-import type { ContainerFormat, Format, ImageFormat, OpenContext, Reference } from './format.js';
-import { type GatePolicy, openReference } from './gate.js';
-import { GuessedRaw } from './guessed.js';
+import { type FileAccess, type HostFile, HostFiles } from './files.js';
+import { accessOf, Follower } from './follower.js';
+import type { ContainerFormat, Format, ImageFormat, Reference } from './format.js';
+import type { GatePolicy } from './gate.js';
 import type { Image } from './image.js';
-import { foundKey, type ImageKey, type KeyFinder, type Passphrases } from './keys.js';
+import type { Passphrases } from './keys.js';
 import { DEFAULT_LIMITS, type Limits } from './limits.js';
-import { type MemberPlan, type PlacedMember, reopenMember } from './members.js';
+import type { PlacedMember } from './members.js';
 import { OpenedContainer } from './opened-container.js';
-import { formatCalled, formatNamed, formatOf, identify, isGuessedRaw, openable } from './probe.js';
-import { findReference } from './search.js';
+import { guarded, type ImagePlan, shared } from './plan.js';
+import { formatCalled, formatOf, identify, isGuessedRaw, openable } from './probe.js';
 import { SharedImage } from './shared-image.js';
 import { Sharing } from './sharing.js';
-import { unopenedImage, unopenedStorage } from './unopened.js';
 
 export interface OpenOptions {
   readonly formats: readonly Format[];
@@ -65,25 +59,6 @@ export interface WriteAccess {
   readonly threads: boolean;
   /** The layer so far below the image (1 is what lies below it) is opened for writing too. */
   readonly below?: number;
-}
-
-/** How to open an image again elsewhere: structured-clone data. Descriptors stay with the main thread's image. */
-export interface ImagePlan {
-  readonly format: string;
-  readonly file: OpenFile;
-  /** Where in files it lies, of a disk in a container; by default it is all of its file. */
-  readonly within?: MemberPlan | undefined;
-  /** Nothing but a lack of other claims says that it is raw. */
-  readonly guessedRaw: boolean;
-  /** Not the disk itself but this snapshot of it. */
-  readonly snapshot?: string | undefined;
-  /** What its threads share, where it is written by several. */
-  readonly sharing: SharedArrayBuffer | undefined;
-  readonly limits: Limits;
-  /** The key of an encrypted image. The main thread's image wipes it when it closes. */
-  readonly key?: SharedArrayBuffer | undefined;
-  readonly images: Readonly<Record<string, ImagePlan>>;
-  readonly storages: Readonly<Record<string, OpenFile>>;
 }
 
 export interface OpenedImage {
@@ -141,45 +116,6 @@ export function openContainer(path: string, options: OpenOptions): OpenedContain
   } finally {
     storage?.close();
   }
-}
-
-/** Opens an image again from a plan made by `openImage`, whose image must stay open meanwhile. */
-export function reopenImage(plan: ImagePlan, formats: readonly Format[]): Image {
-  const format = formatNamed(formats, plan.format);
-  if (format.kind !== 'image') throw new Error(`${plan.format} cannot be opened`);
-  const planned = <T>(table: Readonly<Record<string, T>>, reference: Reference): T => {
-    const found = table[keyOf(reference)];
-    if (found === undefined) throw new Error(`${reference.name} is not in the plan`);
-    return found;
-  };
-  const sharing = plan.sharing === undefined ? undefined : new Sharing(plan.sharing);
-  const file = plan.within === undefined ? fileStorage(plan.file) : reopenMember(plan.within);
-  const storage = guarded(file, plan.guessedRaw, formats);
-  const image = format.open(storage, {
-    writable: plan.file.writable,
-    limits: plan.limits,
-    sharing,
-    randomBytes,
-    key: () => lent(plan.key),
-    openStorage: (reference) => fileStorage(planned(plan.storages, reference)),
-    openImage: (reference) => reopenImage(planned(plan.images, reference), formats),
-  });
-  if (plan.snapshot !== undefined) return image.openSnapshot(plan.snapshot);
-  return sharing === undefined ? image : new SharedImage(image, sharing);
-}
-
-/** The main thread wipes it. */
-function lent(key: SharedArrayBuffer | undefined): ImageKey | undefined {
-  return key && { bytes: new Uint8Array(key), release: () => {} };
-}
-
-/** Only what is written needs guarding. */
-function guarded(storage: Storage, guessedRaw: boolean, formats: readonly Format[]): Storage {
-  return guessedRaw && storage.writable ? new GuessedRaw(storage, formats) : storage;
-}
-
-function keyOf(reference: Reference): string {
-  return `${reference.role}:${reference.name}`;
 }
 
 /** One call of `openImage`: what all images of the chain share. */
@@ -245,7 +181,7 @@ class Opening {
     const guessedRaw = isGuessedRaw(format, { storage, declared });
     const sharing = file.writable && this.options.write?.threads === true ? new Sharing() : undefined;
     const way = { path: [...above, file], declared: declared !== undefined, within: member?.plan.name };
-    const follower = new Follower(this, this.files, this.options, way);
+    const follower = new Follower((...below) => this.open(...below), this.files, this.options, way);
     const context = follower.context(this.limits, sharing);
     const image = format.open(guarded(storage, guessedRaw, formats), context);
     const { images, storages, key } = follower;
@@ -320,153 +256,12 @@ interface ToOpen {
 
 const NOTHING: GatePolicy = { follow: false, allowed: [] };
 
-/** The context one image gets, recording in passing what its references led to. */
-class Follower {
-  readonly images: Record<string, ImagePlan> = {};
-  readonly storages: Record<string, OpenFile> = {};
-  key: SharedArrayBuffer | undefined;
-  chain: readonly HostFile[] = [];
-  private readonly dates = new Map<string, number>();
-
-  constructor(
-    private readonly opening: Opening,
-    private readonly files: HostFiles,
-    private readonly options: Pick<
-      OpenOptions,
-      'references' | 'write' | 'below' | 'withoutBelow' | 'passphrases' | 'warn' | 'progress'
-    >,
-    private readonly way: {
-      readonly path: readonly HostFile[];
-      readonly declared: boolean;
-      /** What the image is called, where it lies within a file: that has no directory to look in. */
-      readonly within: string | undefined;
-    },
-  ) {}
-
-  context(limits: Limits, sharing: Sharing | undefined): OpenContext {
-    return {
-      writable: this.naming.writable,
-      limits,
-      sharing,
-      randomBytes,
-      standIns: this.options.references === 'unopened' || this.options.withoutBelow === true,
-      warn: this.options.warn,
-      progress: this.options.progress,
-      key: (find) => this.findKey(find),
-      openStorage: (reference) => this.openStorage(reference),
-      openImage: (reference) => this.openImage(reference),
-      modified: (reference) => this.dates.get(keyOf(reference)),
-    };
-  }
-
-  private findKey(find: KeyFinder): ImageKey | undefined {
-    const { passphrases } = this.options;
-    if (passphrases === undefined) return undefined;
-    const memory = foundKey(this.naming.path, passphrases, find);
-    this.key = memory;
-    const bytes = new Uint8Array(memory);
-    return { bytes, release: () => bytes.fill(0) };
-  }
-
-  private openStorage(reference: Reference): Storage {
-    const { references } = this.options;
-    if (references === 'unopened') return unopenedStorage(reference);
-    const file = this.follow(reference, references, this.accessTo(reference));
-    const storage = this.files.storage(file);
-    if (file.writable && this.options.write?.references !== true && !liesBeside(file, this.naming)) {
-      storage.close();
-      throw this.mistrusted(reference);
-    }
-    if (this.way.path.some((other) => other.identity === file.identity)) {
-      storage.close();
-      throw new ImgfsError('refused', `${file.name} is named as a part of itself`);
-    }
-    this.storages[keyOf(reference)] = shared(file);
-    return storage;
-  }
-
-  private openImage(reference: Reference): Image {
-    const { references } = this.options;
-    const { below, write, withoutBelow } = this.options;
-    if (references === 'unopened' || withoutBelow === true) return unopenedImage(reference);
-    const access = write?.below === this.way.path.length ? accessOf(write) : READ_ONLY;
-    const opened =
-      below !== undefined && this.way.path.length === 1
-        ? below(reference)
-        : this.opening.open(this.follow(reference, references, access), reference.format, this.way.path);
-    this.images[keyOf(reference)] = opened.plan;
-    this.chain = opened.chain;
-    const [file] = opened.chain;
-    if (file !== undefined) this.dates.set(keyOf(reference), file.mtimeSeconds);
-    return opened.image;
-  }
-
-  /** The file whose references are followed. */
-  private get naming(): HostFile {
-    const file = this.way.path[this.way.path.length - 1];
-    if (file === undefined) throw new Error('a reference needs a file that names it');
-    return file;
-  }
-
-  /**
-   * A file that holds the image's data is written with it, but only on the user's word: the image chose it. Extents
-   * beside their descriptor and named like one are what such an image consists of.
-   */
-  private accessTo(reference: Reference): FileAccess {
-    const { write } = this.options;
-    if (!this.naming.writable || write === undefined) return READ_ONLY;
-    if (write.references || isOwnExtent(reference)) return accessOf(write);
-    throw this.mistrusted(reference);
-  }
-
-  private mistrusted(reference: Reference): ImgfsError {
-    return new ImgfsError(
-      'refused',
-      `${this.naming.name} keeps its data in "${reference.name}", which it names itself`,
-      {
-        hint: 'if you trust it, add --writable-refs',
-      },
-    );
-  }
-
-  private follow(reference: Reference, gate: GatePolicy, access: FileAccess): HostFile {
-    const from = this.naming;
-    if (this.way.within !== undefined) {
-      throw new ImgfsError('refused', `${this.way.within} names "${reference.name}", and lies in a container itself`, {
-        hint: 'unpack the container to open it',
-      });
-    }
-    // A file that another image names without saying its format may have been written by a guest: it may be read,
-    // but what it names in turn was perhaps chosen by that guest.
-    if (!this.way.declared && this.way.path.length > 1) {
-      throw new ImgfsError('refused', `${from.name} was named without its format and names "${reference.name}"`, {
-        hint: 'record the formats in the images (qemu-img rebase -u -F)',
-      });
-    }
-    const { identity } = reference;
-    const fd =
-      identity === undefined
-        ? openReference(reference, from, gate, access)
-        : findReference(reference, identity, from, gate, access);
-    return this.files.openedByGate(fd, combinedName(from.name, reference.name), access);
-  }
-}
-
 /** A format that an image declares and nobody knows is that image's doing, not a mistake on the command line. */
 function assertKnown(file: HostFile, declared: string | undefined, formats: readonly Format[]): void {
   if (declared === undefined || formatCalled(formats, declared) !== undefined) return;
   throw new ImgfsError('unsupported', `${file.name} is declared as "${declared}", which imgfs does not know`);
 }
 
-function accessOf(write: WriteAccess | undefined): FileAccess {
-  return write === undefined ? READ_ONLY : { writable: true, direct: write.direct, unsafe: write.unsafe };
-}
-
 function cannotWrite(file: HostFile, format: string): ImgfsError {
   return new ImgfsError('unsupported', `${file.name} is ${format}, which imgfs can only read`);
-}
-
-/** The part of a file that other threads may know. */
-function shared({ fd, name, size, writable, direct = false, unsafe = false }: HostFile): OpenFile {
-  return { fd, name, size, writable, direct, unsafe };
 }

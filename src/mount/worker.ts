@@ -3,7 +3,7 @@
 import { prepareCodecs } from '../codec/zstd.js';
 import { formats } from '../formats/index.js';
 import type { DataServer, Ino } from '../fuse/adapter.js';
-import { type ImagePlan, reopenImage } from '../image/open.js';
+import { type ImagePlan, reopenImage } from '../image/plan.js';
 import type { ViewSource } from '../tree/tree.js';
 import { Modifications } from './measures.js';
 import { receiveNews } from './news.js';
