@@ -6,7 +6,7 @@ import { compareDisks } from '../../src/convert/compare.js';
 import { comparisonText } from '../../src/convert/compare-text.js';
 import { formats } from '../../src/formats/index.js';
 import { openImage } from '../../src/image/open.js';
-import { finished } from '../support/finished.js';
+import { drained } from '../../src/lib/steps.js';
 import type { Run } from '../support/imgfs.js';
 import { needsTool, qemuImg, qemuImgJson, qemuIo, settle } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
@@ -74,7 +74,7 @@ describe('imgfs compare', function () {
     const { image: first } = openImage(at(one), { ...options, format: formatOf(one) });
     const { image: second } = openImage(at(other), { ...options, format: formatOf(other) });
     try {
-      const difference = finished(compareDisks(first, second, { strict }));
+      const difference = drained(compareDisks(first, second, { strict }));
       return comparisonText({ first, second, difference });
     } finally {
       first.close();

@@ -5,7 +5,7 @@ import { expect } from 'chai';
 import { compareDisks } from '../../src/convert/compare.js';
 import { formats } from '../../src/formats/index.js';
 import { openImage } from '../../src/image/open.js';
-import { finished } from '../support/finished.js';
+import { drained } from '../../src/lib/steps.js';
 import { imgfs, MAIN } from '../support/imgfs.js';
 import { withoutFfi } from '../support/no-ffi.js';
 import { eventually } from '../support/place.js';
@@ -106,7 +106,7 @@ describe('imgfs convert', function () {
     const { image: first } = openImage(one, { ...options, format });
     const { image: second } = openImage(other, { ...options, format: otherFormat });
     try {
-      return finished(compareDisks(first, second, { strict: false }));
+      return drained(compareDisks(first, second, { strict: false }));
     } finally {
       first.close();
       second.close();

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { compareDisks, type Difference } from '../../src/convert/compare.js';
 import { type ComparedDisk, SECTOR } from '../../src/convert/side.js';
-import { finished } from '../support/finished.js';
+import { drained } from '../../src/lib/steps.js';
 import { Random, SEED } from '../support/seed.js';
 import { contentOf, data, hole, MadeDisk } from './made-disk.js';
 
@@ -9,7 +9,7 @@ const TIB = 2 ** 40;
 const BLOCK = 2 * 2 ** 20;
 
 function compare(a: ComparedDisk, b: ComparedDisk, strict = false): Difference | undefined {
-  return finished(compareDisks(a, b, { strict }));
+  return drained(compareDisks(a, b, { strict }));
 }
 
 describe('comparing disks', () => {

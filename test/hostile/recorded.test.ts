@@ -5,12 +5,12 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { virtualBox } from '../../src/formats/ova/samples/descriptors.js';
 import { samples } from '../../src/formats/ova/samples.js';
+import { MAIN } from '../support/imgfs.js';
 import { needsTool } from '../support/qemu.js';
 import { withScratch } from '../support/scratch.js';
 import { MARKS, makePlace, type Place, qcow2Naming, vmdkNaming, writeCorpus } from './corpus.js';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
-const CLI = path.join(HERE, '../../src/imgfs.cjs');
 
 /** One recorded open that succeeded. */
 interface Opened {
@@ -91,7 +91,7 @@ describe('hostile: recorded by strace', () => {
         place.put('i.ova', samples.good()[0]!.container),
       ];
       for (const image of images) {
-        const { opened, output } = record(directory, [CLI, 'info', image]);
+        const { opened, output } = record(directory, [MAIN, 'info', image]);
         expect(output).to.include(`file format: ${path.extname(image).slice(1)}`);
         const ours = opened.filter(({ path: each }) => each.startsWith(directory) && !each.endsWith('/calls'));
         expect(ours.map((one) => one.path)).to.deep.equal([image]);

@@ -1,18 +1,16 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { formats } from '../../src/formats/index.js';
 import { lockForReading } from '../../src/image/lock.js';
 import { type OpenedImage, openImage } from '../../src/image/open.js';
 import { SystemCallError } from '../../src/lib/libc.js';
+import { MAIN } from '../support/imgfs.js';
 import { failure, outcome } from '../support/outcome.js';
 import { needsTool, qemuImg } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
 import { scratch, withScratch } from '../support/scratch.js';
-
-const CLI = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../src/imgfs.cjs');
 
 function open(file: string, forceShare = false, format?: string): OpenedImage {
   return openImage(file, {
@@ -233,7 +231,7 @@ describe('locks, where there are none', () => {
       const disk = path.join(directory, 'disk.raw');
       fs.writeFileSync(disk, Buffer.alloc(4096, 1));
       const run = (...args: string[]) =>
-        spawnSync(process.execPath, ['--require', block, CLI, ...args], { encoding: 'utf8' });
+        spawnSync(process.execPath, ['--require', block, MAIN, ...args], { encoding: 'utf8' });
       const plain = run('map', disk);
       expect(plain.status).to.equal(0);
       expect(plain.stderr).to.match(/^imgfs: .*locks on .*disk.raw are not checked: the FFI/);

@@ -1,10 +1,10 @@
 /** The real program and other commands, run to their end as a user would run them. */
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { tidy } from './garbage.js';
+import { MAIN } from './imgfs.js';
 
-/** The program's entry. */
-export const IMGFS = fileURLToPath(new URL('../../src/imgfs.cjs', import.meta.url));
+/** The program's file. */
+export { MAIN as IMGFS };
 
 /** Long enough for a busy machine; a command that hangs fails its test and not the whole suite. */
 const PATIENCE = 60_000;
@@ -41,5 +41,5 @@ export function must(command: string, ...args: readonly string[]): string {
 
 /** Runs imgfs. */
 export function imgfs(...args: readonly string[]): Ran {
-  return run(process.execPath, [IMGFS, ...args]);
+  return run(process.execPath, [MAIN, ...args]);
 }
