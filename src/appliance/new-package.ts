@@ -40,7 +40,7 @@ export class NewPackage {
     const path = this.resolved(name);
     const file = new UnnamedFile(path, name, this.replaced(path, name));
     this.files.push(file);
-    return file.storage(() => {}, true);
+    return file.filled();
   }
 
   /** Makes all durable, then gives each its name, in the order in which they were added but the first, which is last. */

@@ -1,6 +1,6 @@
 /** Putting another image below a disk, which stays the same. */
 import type { Extent, Image, NamedFile } from '../image/image.js';
-import { blockBuffer } from '../lib/aligned.js';
+import { largeBuffer } from '../lib/aligned.js';
 import { roundDown, roundUp } from '../lib/bits.js';
 import { ImgfsError } from '../lib/errors.js';
 
@@ -85,8 +85,8 @@ function extentOf(next: Image | undefined, at: number, length: number): Pick<Ext
 }
 
 class Keeper {
-  private readonly before = blockBuffer(BLOCK);
-  private readonly after = blockBuffer(BLOCK);
+  private readonly before = largeBuffer(BLOCK);
+  private readonly after = largeBuffer(BLOCK);
 
   constructor(
     private readonly top: Image,

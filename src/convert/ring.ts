@@ -3,7 +3,7 @@
  * that writes puts them in, in the order of the disk, and takes them out in that order; in between any thread claims
  * the next one and prepares it. A block's place is free again when it and all before it are taken out.
  */
-import { ALIGNMENT, firstBoundary } from '../lib/aligned.js';
+import { largeAt, ROOM_FOR_LARGE } from '../lib/aligned.js';
 import { type ErrorRecord, ImgfsError } from '../lib/errors.js';
 import type { Lost } from './salvage.js';
 import type { Run } from './zeros.js';
@@ -74,8 +74,8 @@ export class Slot {
   }
 
   static memory(): SlotMemory {
-    const buffer = new SharedArrayBuffer(BLOCK + PACKED + 16 + 4 * WORDS + NOTES + ALIGNMENT);
-    return { buffer, at: firstBoundary(buffer) };
+    const buffer = new SharedArrayBuffer(BLOCK + PACKED + 16 + 4 * WORDS + NOTES + ROOM_FOR_LARGE);
+    return { buffer, at: largeAt(buffer, BLOCK) };
   }
 
   /** Guest offsets. */

@@ -1,6 +1,6 @@
 /** One of two disks that are gone through side by side. */
 import type { Extent, Image } from '../image/image.js';
-import { blockBuffer } from '../lib/aligned.js';
+import { largeBuffer } from '../lib/aligned.js';
 
 /** The parts of an image that comparing needs. */
 export type ComparedDisk = Pick<Image, 'size' | 'extent' | 'read'>;
@@ -18,7 +18,7 @@ const PAST_THE_END: Known = { length: Infinity, present: false, zero: true, data
 
 /** One of the two disks: its present extent, and a buffer for what is read of it. Past its end it reads as zeros. */
 export class Side {
-  private readonly buffer = blockBuffer(BLOCK);
+  private readonly buffer = largeBuffer(BLOCK);
   private extent: Extent | undefined;
 
   constructor(private readonly disk: ComparedDisk) {}

@@ -1,6 +1,6 @@
 /** Giving back the space of what reads as zeros. */
 import type { Extent, Image } from '../image/image.js';
-import { blockBuffer } from '../lib/aligned.js';
+import { largeBuffer } from '../lib/aligned.js';
 import { roundDown, roundUp } from '../lib/bits.js';
 
 /** What is looked at together, but for units that are larger. */
@@ -28,7 +28,7 @@ export class Trim {
     private readonly options: { readonly dryRun: boolean },
   ) {
     this.block = Math.max(BLOCK, image.blockSize);
-    this.buffer = blockBuffer(this.block);
+    this.buffer = largeBuffer(this.block);
   }
 
   /**

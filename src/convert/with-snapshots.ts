@@ -1,6 +1,6 @@
 /** Copying a disk with its internal snapshots: each state in turn, of which only what differs from the one before is written. */
 import type { Extent, Image, Snapshot } from '../image/image.js';
-import { blockBuffer } from '../lib/aligned.js';
+import { largeBuffer } from '../lib/aligned.js';
 import { roundDown } from '../lib/bits.js';
 import { ImgfsError } from '../lib/errors.js';
 import { zeroRuns } from './zeros.js';
@@ -65,7 +65,7 @@ function* differences(
   { done, sparse }: { readonly done: number; readonly sparse: number },
 ): Generator<number> {
   if (target.size !== now.size) target.resize(now.size);
-  const buffer = blockBuffer(BLOCK);
+  const buffer = largeBuffer(BLOCK);
   for (let at = 0; at < now.size; ) {
     const extent = now.extent(at, now.size - at);
     const old = at < (before?.size ?? 0) ? before?.extent(at, Math.min(extent.length, before.size - at)) : undefined;

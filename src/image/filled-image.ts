@@ -30,7 +30,7 @@ export class FilledImage {
     const { path, formats, size, values } = wanted;
     const below = this.below();
     try {
-      this.files = new NewFiles(path, { formats, told: () => {}, filled: true });
+      this.files = new NewFiles(path, { formats, filled: true });
     } catch (error) {
       below?.image.close();
       throw error;

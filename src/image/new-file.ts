@@ -6,6 +6,7 @@ import { libc, OPEN } from '../lib/libc.js';
 import { FileStorage, type OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
 import type { HostFile } from './files.js';
+import { FilledFile } from './filled-file.js';
 
 /** What the host answers where its file system has no files without a name. */
 const NO_UNNAMED = new Set(['EOPNOTSUPP', 'EISDIR', 'ENOENT', 'EINVAL', 'ENOSYS']);
@@ -19,7 +20,7 @@ export class UnnamedFile {
   /** The hidden name, where it has one. */
   private hidden: string | undefined;
   private open = true;
-  private flushing = false;
+  private filling: FilledFile | undefined;
 
   /**
    * `path` is resolved. It gets the owner and mode of `old`, the file it will replace, else what the umask leaves.
@@ -38,9 +39,15 @@ export class UnnamedFile {
     if (old !== undefined) this.takeAfter(old);
   }
 
-  /** All of the file, for writing; `told` of every write. Closing it changes nothing. `unsafe`: its flushes do nothing. */
-  storage(told: (bytes: number) => void, unsafe: boolean): Storage {
-    return new ToldFile({ fd: this.fd, name: this.name, size: 0, writable: true, unsafe }, told);
+  /** All of the file, for writing; `told` of every write. Closing it changes nothing. */
+  storage(told: (bytes: number) => void): Storage {
+    return new ToldFile({ fd: this.fd, name: this.name, size: 0, writable: true }, told);
+  }
+
+  /** All of the file, for writing much: nothing is durable before `flush`. */
+  filled(): Storage {
+    this.filling ??= new FilledFile(this.fd, this.name);
+    return this.filling;
   }
 
   /** Returns when all that was written, by any storage, is durable. */
@@ -55,15 +62,6 @@ export class UnnamedFile {
   /** What is durable of it is read from the medium when it is read next, as far as the host can be told so. */
   forget(): void {
     libc()?.forgetCached(this.fd);
-  }
-
-  /** Has the host begin to make durable what was written, while more is: `flush` then has less to wait for. */
-  startFlush(): void {
-    if (this.flushing) return;
-    this.flushing = true;
-    libc()?.startWriteback(this.fd, () => {
-      this.flushing = false;
-    });
   }
 
   /** Puts it in the place of `old`; without one the name must still be free. Throws `exists` where it is not. */
@@ -95,6 +93,7 @@ export class UnnamedFile {
   close(): void {
     if (!this.open) return;
     this.open = false;
+    this.filling?.close();
     fs.closeSync(this.fd);
     if (this.hidden !== undefined) fs.rmSync(this.hidden, { force: true });
   }

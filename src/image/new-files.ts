@@ -15,13 +15,11 @@ import { identify } from './probe.js';
 import { unopenedImage, unopenedStorage } from './unopened.js';
 
 const MAX_LINKS = 40;
-/** The host begins to write out what is filled in after every so many bytes. */
-const FLUSH_EVERY = 32 * 1024 * 1024;
 
 export interface NewFilesOptions {
   readonly formats: readonly Format[];
-  /** Told of every write: bytes written so far, all files together. */
-  readonly told: (bytes: number) => void;
+  /** Told of every write: bytes written so far, all files together. Not where much is written. */
+  readonly told?: (bytes: number) => void;
   /**
    * Much will be written before anything has a name: files without one are flushed once, before they get theirs, and
    * not before. A file that has other names too is not replaced: those would go on showing the old one.
@@ -43,7 +41,6 @@ export class NewFiles {
   /** What is held open: the files to be replaced. */
   private readonly held: Storage[] = [];
   private written = 0;
-  private flushFrom = FLUSH_EVERY;
 
   /** Throws `locked` for an image in use, `refused` for what can be no image, and what the host answers. */
   constructor(
@@ -126,7 +123,7 @@ export class NewFiles {
   private add(path: string, name: string, old: HostFile | undefined): Storage {
     const file = new UnnamedFile(path, name, old);
     this.unnamed.push(file);
-    return file.storage((bytes) => this.tell(bytes), this.options.filled === true);
+    return this.options.filled === true ? file.filled() : file.storage((bytes) => this.tell(bytes));
   }
 
   private device(file: HostFile): Storage {
@@ -135,11 +132,7 @@ export class NewFiles {
 
   private tell(bytes: number): void {
     this.written += bytes;
-    if (this.options.filled === true && this.written >= this.flushFrom) {
-      this.flushFrom = this.written + FLUSH_EVERY;
-      for (const file of this.unnamed) file.startFlush();
-    }
-    this.options.told(this.written);
+    this.options.told?.(this.written);
   }
 
   /** Whether the image that is being replaced keeps its data in that file. */

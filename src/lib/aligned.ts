@@ -1,10 +1,14 @@
 /** Where memory lies: direct I/O takes only buffers that begin on a block boundary, and all I/O likes them. */
+import { roundDown } from './bits.js';
 import { libc } from './libc.js';
 
 /** No logical block of a disk in use is larger, and every smaller one divides it. */
 export const ALIGNMENT = 4096;
 
-/** Where each allocation begins, within a block: asked for once. */
+/** Most processors have pages of this size beside the small ones. */
+const HUGE_PAGE = 2 * 1024 * 1024;
+
+/** Where each allocation begins, within a huge page: asked for once. */
 const starts = new WeakMap<ArrayBufferLike, number>();
 
 /**
@@ -20,15 +24,25 @@ export function alignedBuffer(length: number, at: number): Buffer {
   return bytes;
 }
 
-/** Where in `memory` the first block boundary lies: what the host copies from or to there goes faster. 0 without the FFI. */
-export function firstBoundary(memory: ArrayBufferLike): number {
-  return (ALIGNMENT - startOf(new Uint8Array(memory))) % ALIGNMENT;
+/**
+ * Where in `memory`, not used so far, `length` bytes may begin that are read and written in large pieces: on a block
+ * boundary, and where they fill huge pages on such a page. Those are asked for: the host then copies faster, and a
+ * device that takes bytes straight from there takes them in fewer parts. There must be `ROOM_FOR_LARGE` bytes more.
+ */
+export function largeAt(memory: ArrayBufferLike, length: number): number {
+  const whole = roundDown(length, HUGE_PAGE);
+  const boundary = whole === 0 ? ALIGNMENT : HUGE_PAGE;
+  const at = (boundary - (startOf(new Uint8Array(memory)) % boundary)) % boundary;
+  if (whole > 0) libc()?.adviseHugePages(new Uint8Array(memory, at, whole));
+  return at;
 }
 
-/** A buffer of `length` bytes, which begin on a block boundary: for what is read in large pieces. */
-export function blockBuffer(length: number): Buffer {
-  const memory = new ArrayBuffer(length + ALIGNMENT);
-  return Buffer.from(memory, firstBoundary(memory), length);
+export const ROOM_FOR_LARGE = HUGE_PAGE;
+
+/** A buffer of `length` bytes that lie as `largeAt` says. */
+export function largeBuffer(length: number): Buffer {
+  const memory = new ArrayBuffer(length + ROOM_FOR_LARGE);
+  return Buffer.from(memory, largeAt(memory, length), length);
 }
 
 /** Whether the bytes begin on a block boundary. False without the FFI. */
@@ -40,7 +54,7 @@ function startOf(bytes: Uint8Array): number {
   const known = starts.get(bytes.buffer);
   if (known !== undefined) return known;
   const address = libc()?.addressOf(new Uint8Array(bytes.buffer)) ?? 0n;
-  const start = Number(address % BigInt(ALIGNMENT));
+  const start = Number(address % BigInt(HUGE_PAGE));
   starts.set(bytes.buffer, start);
   return start;
 }

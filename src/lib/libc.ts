@@ -86,6 +86,8 @@ export interface Libc {
   addressOf(bytes: Uint8Array): bigint;
   /** mlock(2): keeps the bytes from being swapped out. False where that is not allowed. */
   lockMemory(bytes: Uint8Array): boolean;
+  /** MADV_HUGEPAGE of madvise(2), for bytes that begin on a page. Without effect where the kernel has none to give. */
+  adviseHugePages(bytes: Uint8Array): void;
   /**
    * PR_SET_IO_FLUSHER of prctl(2): what the calling thread allocates does not wait for writeback, which may be waiting
    * for this very thread. Threads and processes that it starts inherit that. False where it is not allowed.
@@ -137,6 +139,7 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 /** The kernel's limit of a list of names and of a value. */
 const XATTR_MAX = 64 * 1024;
 const FADV_DONTNEED = 4;
+const MADV_HUGEPAGE = 14;
 const PR_SET_IO_FLUSHER = 57;
 const { EINTR, EAGAIN, EACCES, ENXIO, EINVAL, ENOSYS, ENODEV, EOPNOTSUPP, EXDEV, EPERM, ETXTBSY, ENODATA, ENOTTY } =
   os.errno;
@@ -215,6 +218,7 @@ function bind(koffi: Koffi): Libc {
     socketpair: native('int socketpair(int domain, int type, int protocol, void *pair)'),
     recvmsg: native('long recvmsg(int fd, void *message, int flags)'),
     mlock: native('int mlock(const void *address, size_t length)'),
+    madvise: native('int madvise(void *address, size_t length, int advice)'),
     prctl: native('int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)'),
     lsetxattr: native('int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)'),
     flistxattr: native('long flistxattr(int fd, void *names, size_t size)'),
@@ -330,6 +334,9 @@ function bind(koffi: Koffi): Libc {
       receiveDescriptor(koffi, (message) => check('recvmsg', () => calls.recvmsg(socket, message, MSG_CMSG_CLOEXEC))),
     addressOf: (bytes) => koffi.address(bytes),
     lockMemory: (bytes) => calls.mlock(bytes, bytes.length) === 0,
+    adviseHugePages(bytes) {
+      calls.madvise(bytes, bytes.length, MADV_HUGEPAGE);
+    },
     becomeFlusher: () => calls.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) === 0,
     loadGlobal(path) {
       koffi.load(path, { global: true });

@@ -492,6 +492,40 @@ describe('imgfs convert', function () {
     expect(held).to.be.within(27 * MIB, 28 * MIB + 65_536);
   });
 
+  it('writes large pieces past the page cache, and leaves a full disk as it was: ext4', function () {
+    skipBecause(this, noLoopDevices() ?? (hasTool('fincore') ? undefined : 'fincore is not installed'));
+    fs.mkdirSync(out('mnt'));
+    fs.writeFileSync(out('ext4'), '');
+    fs.truncateSync(out('ext4'), 200 * MIB);
+    const script = `
+      mke2fs -q -t ext4 "$1/ext4" && mount -o loop "$1/ext4" "$1/mnt" && cd "$1" || exit
+      # Large pieces, small ones and an end that is no whole page.
+      head -c 40M /dev/urandom > a.raw; head -c 4609 /dev/urandom >> a.raw
+      dd if=/dev/zero of=a.raw bs=64K seek=100 count=9 conv=notrunc status=none
+      for format in raw qcow2 vmdk; do
+        "$2" "$3" convert -f raw -O $format a.raw mnt/b; "$2" "$3" compare -f raw -F $format a.raw mnt/b
+        "$2" "$3" convert -f raw -O $format a.raw mnt/b; fincore -nbo RES mnt/b
+      done
+      head -c 300M /dev/urandom > large.raw; cp mnt/b old
+      "$2" "$3" convert -f raw -O raw large.raw mnt/b 2>&1; echo $?
+      cmp mnt/b old && ls -A mnt`;
+    const run = spawnSync('unshare', ['-m', 'bash', '-c', script, '-', at('out'), process.execPath, MAIN], {
+      encoding: 'utf8',
+    });
+    expect(run.stderr).to.equal('');
+    const lines = run.stdout.trim().split('\n');
+    for (const n of [0, 2, 4]) {
+      expect(lines[n]).to.equal('Images are identical.');
+      expect(Number(lines[n + 1])).to.be.below(4 * MIB);
+    }
+    expect(lines.slice(6)).to.deep.equal([
+      'imgfs: cannot write mnt/b: no space left on device',
+      '1',
+      'b',
+      'lost+found',
+    ]);
+  });
+
   it('sparse disks of 5 TiB at once', async () => {
     qemuImg('create', '-q', '-f', 'qcow2', out('huge'), '5T');
     qemuIo(out('huge'), ['write -P 5 3T 1M']);
