@@ -78,6 +78,8 @@ function start(logFile: string): ChildProcess {
     return spawn(process.execPath, [entry], {
       detached: true,
       stdio: ['pipe', log, log, 'pipe', 'pipe'],
+      // Node reads such certificates when it starts, which takes as long as all the rest: nothing here speaks TLS.
+      env: { ...process.env, NODE_EXTRA_CA_CERTS: undefined },
     });
   } finally {
     fs.closeSync(log);
