@@ -3,7 +3,6 @@
  * holds none of them, and learns at once that nobody reads any more.
  */
 import fs from 'node:fs';
-import { isatty } from 'node:tty';
 import { errorLine, hostError, printable, systemCode } from '../lib/errors.js';
 
 /** Thrown when the reader of standard output has gone: the program ends, quietly and in good health. */
@@ -63,7 +62,7 @@ export function statusLine(text: string): void {
 }
 
 export function standardOutputIsTerminal(): boolean {
-  return isatty(STDOUT);
+  return isTerminal(STDOUT);
 }
 
 /**
@@ -71,8 +70,13 @@ export function standardOutputIsTerminal(): boolean {
  * Undefined where standard error is no terminal.
  */
 export function overwriteStatus(): ((text: string) => void) | undefined {
-  if (!isatty(STDERR)) return undefined;
+  if (!isTerminal(STDERR)) return undefined;
   return (text) => toStderr(`\r${printable(text)}\u001b[K`);
+}
+
+/** node:tty brings sockets and streams with it, a tenth of a start: it is asked only about what may be a terminal. */
+function isTerminal(fd: number): boolean {
+  return fs.fstatSync(fd).isCharacterDevice() && process.getBuiltinModule('node:tty').isatty(fd);
 }
 
 function tell(line: string): void {

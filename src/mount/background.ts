@@ -35,9 +35,12 @@ export async function mountInBackground(
 ): Promise<readonly string[]> {
   // Before the mount is live a signal ends it; afterwards the command has succeeded and is about to say so.
   let isLive = false;
+  let stoppedBy: NodeJS.Signals | undefined;
   let child: ChildProcess | undefined;
-  const stop = (): void => {
-    if (!isLive) child?.kill('SIGTERM');
+  const stop = (signal: NodeJS.Signals): void => {
+    if (isLive) return;
+    stoppedBy ??= signal;
+    child?.kill('SIGTERM');
   };
   process.on('SIGINT', stop).on('SIGTERM', stop);
   const logFile = newLogFile();
@@ -59,6 +62,11 @@ export async function mountInBackground(
     if (!said.live) {
       await died;
       throw refusal ?? ImgfsError.fromJSON(said.error);
+    }
+    // The request crossed the answer: the mount was live for a moment.
+    if (stoppedBy !== undefined) {
+      await died;
+      throw new ImgfsError('busy', `stopped by ${stoppedBy} as the mount became live`);
     }
     isLive = true;
     child.unref();

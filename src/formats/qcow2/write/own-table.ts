@@ -29,10 +29,10 @@ function enter(volume: Volume, index: number, shared: number | undefined): numbe
   const taken = reserve.take(1);
   const at = taken.first * clusterSize;
   try {
-    const bytes = Buffer.alloc(clusterSize);
-    if (shared !== undefined) readTable(storage, bytes, shared, 'L2 table');
     // The host has zeros in a fresh cluster, durably: an empty table needs no write there.
     if (shared !== undefined || !taken.fresh) {
+      const bytes = Buffer.alloc(clusterSize);
+      if (shared !== undefined) readTable(storage, bytes, shared, 'L2 table');
       storage.write(bytes, at);
       health.barrier(storage);
     }
