@@ -14,8 +14,9 @@ const SPARSE_BYTES = 100 * 1024 * MIB;
 /** Pieces of the sparse disk that hold something, evenly spread. */
 const SPARSE_PIECES = 1600;
 const SPARSE_PIECE = 64 * 1024;
-/** What lies on a file system that shares blocks. */
+/** What lies on a file system that shares blocks: a small disk, and one of so many times its content. */
 const SHARED_BYTES = 512 * MIB;
+const LARGE = 8;
 
 const OURS = 'imgfs';
 const THEIRS = 'qemu-img';
@@ -48,6 +49,8 @@ export async function converting(): Promise<Group> {
   const xfs = await sharing(directory);
   const shared = path.join(xfs.mountpoint, 'shared.raw');
   writeDisk(shared, SHARED_BYTES);
+  const large = path.join(xfs.mountpoint, 'large.raw');
+  repeat(shared, large, LARGE);
   await run('sync', []);
 
   const conversions: readonly Conversion[] = [
@@ -82,6 +85,13 @@ export async function converting(): Promise<Group> {
       title: 'raw to qcow2 on XFS with -C, 512 MiB',
       expected: 1.5,
       args: ['-C', '-f', 'raw', '-O', 'qcow2', shared],
+      directory: xfs.mountpoint,
+    },
+    {
+      id: 'large-by-host',
+      title: `raw to qcow2 on XFS with -C, ${(LARGE * SHARED_BYTES) / 1024 / MIB} GiB`,
+      expected: 1.5,
+      args: ['-C', '-f', 'raw', '-O', 'qcow2', large],
       directory: xfs.mountpoint,
     },
   ];
@@ -141,10 +151,19 @@ function sparseDisk(file: string): void {
   fs.closeSync(fd);
 }
 
+/** Writes the content of `from` `times` times, in blocks of its own. */
+function repeat(from: string, to: string, times: number): void {
+  const content = fs.readFileSync(from);
+  const fd = fs.openSync(to, 'w');
+  for (let n = 0; n < times; n++) fs.writeSync(fd, content, 0, content.length, n * content.length);
+  fs.closeSync(fd);
+}
+
 async function sharing(directory: string): Promise<{ readonly loop: Loop; readonly mountpoint: string }> {
   const file = path.join(directory, 'xfs');
   fs.writeFileSync(file, '');
-  fs.truncateSync(file, 4 * SHARED_BYTES);
+  // Where little is left of it, XFS ends to share.
+  fs.truncateSync(file, 5 * LARGE * SHARED_BYTES);
   const mountpoint = path.join(directory, 'xfs-mounted');
   const loop = await Loop.over(file, mountpoint);
   await loop.make('xfs');

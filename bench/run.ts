@@ -3,7 +3,7 @@
  *
  * `make bench BENCH=writes,buffered` (or IMGFS_BENCH) runs only these groups and measures; IMGFS_BENCH_ROUNDS sets the
  * rounds, IMGFS_BENCH_JSON names a file for the results, IMGFS_BENCH_DIR the place for the images (4 GiB),
- * IMGFS_BENCH_DISK the place for those whose flushes should cost what they cost on a disk (2 GiB).
+ * IMGFS_BENCH_DISK the place for those whose flushes should cost what they cost on a disk (11 GiB).
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
