@@ -6,6 +6,8 @@ import { Member, type MemberOptions } from './member.js';
 
 /** How many dead workers are replaced in the life of a mount: a request that kills its worker may come again. */
 const REPLACEMENTS = 16;
+/** In milliseconds. */
+const MOMENT = 50;
 
 /** One crew serves one mount: `assemble`, then either `begin` or `dismiss`. */
 export class Crew {
@@ -44,12 +46,21 @@ export class Crew {
   }
 
   /**
-   * Lets the first worker read requests from `fd`, and returns when it is about to. The others start now and join it
-   * as they are ready: the mount is live meanwhile. From here on only the mount's end stops them.
+   * Lets the first worker read requests from `fd`, and returns when it is about to. The others join it a moment later,
+   * one by one: a start takes a processor, which whoever waits for the mount wants first. From here on only the
+   * mount's end stops them.
    */
   async begin(fd: number): Promise<void> {
     await Promise.all([...this.members].map((member) => this.start(member, fd)));
-    for (let index = 1; index < this.options.plan.count; index++) void this.join(fd);
+    if (this.options.plan.count > 1) setTimeout(() => void this.fill(fd), MOMENT).unref();
+  }
+
+  private async fill(fd: number): Promise<void> {
+    for (let index = 1; index < this.options.plan.count && this.isServing; index++) await this.join(fd);
+  }
+
+  private get isServing(): boolean {
+    return !this.sawEnd && this.members.size > 0;
   }
 
   /** Ends workers that have not begun. */
