@@ -74,12 +74,8 @@ async function examine(path: string, flags: CheckFlags): Promise<Examined> {
   };
   const forceShare = flags.forceShare === true;
   const options = { formats, format: flags.format, repair, forceShare, warn, tell };
-  let examined: Examined | undefined;
-  function* steps(): Generator<number> {
-    examined = yield* examineImage(path, options);
-  }
   try {
-    await interruptible((run) => run(showing(steps(), line)));
+    return await interruptible((run) => run(showing(examineImage(path, options), line)));
   } catch (error) {
     line.clear();
     if (!(error instanceof Interrupted)) throw withMountpoint(path, error);
@@ -88,8 +84,6 @@ async function examine(path: string, flags: CheckFlags): Promise<Examined> {
   } finally {
     line.end();
   }
-  if (examined === undefined) throw new Error('a check that ends has a result');
-  return examined;
 }
 
 function repairAsked({ repair, forceShare }: CheckFlags): Repair {

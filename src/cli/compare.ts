@@ -115,12 +115,8 @@ async function compareThem(
   { strict }: CompareFlags,
   line: ProgressLine,
 ): Promise<Difference | undefined> {
-  let difference: Difference | undefined;
-  function* steps(): Generator<number> {
-    difference = yield* compareDisks(first, second, { strict: strict === true });
-  }
-  await interruptible((run) => run(showing(steps(), line)));
-  return difference;
+  const steps = compareDisks(first, second, { strict: strict === true });
+  return interruptible((run) => run(showing(steps, line)));
 }
 
 /** A disk that remembers in which way it failed: the exit status tells that. */

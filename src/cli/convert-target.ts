@@ -80,7 +80,7 @@ export interface Target {
   /** Everywhere. */
   readonly isZero: boolean;
   /** Nothing more is written. What is left to do then, in steps. */
-  finish(): Iterable<number>;
+  finish(): Generator<number, void, void>;
   /** What was written, to be read; `close` ends that. */
   reread(): Pick<Image, 'size' | 'extent' | 'read' | 'openSnapshot' | 'close'>;
   /** It is what it shall be. */
@@ -137,9 +137,9 @@ export function openTarget(
   };
 }
 
-function atOnce(work: () => unknown): readonly number[] {
+function* atOnce(work: () => unknown): Generator<number, void, void> {
   work();
-  return [];
+  yield* [];
 }
 
 /** Whether a new image holds what the host has where nothing was written, decrypted, and not zeros. */

@@ -19,7 +19,7 @@ import { ImgfsError } from '../lib/errors.js';
 import { type ConvertFlags, declareConvertOptions, rateOf, sparseOf, threadsOf } from './convert-options.js';
 import { openTarget, type Request, type Target, targetSettings } from './convert-target.js';
 import { asksForHelp, createHelp, type Optioned } from './create-options.js';
-import { endAs, Interrupted, interruptible } from './interruptible.js';
+import { endAs, Interrupted, interruptible, type Run } from './interruptible.js';
 import { hintWhereMounted } from './mounted-hint.js';
 import { creatable } from './new-images.js';
 import { diskOptions } from './open-options.js';
@@ -113,7 +113,7 @@ async function convert(request: Request): Promise<void> {
           share: sparse !== 0 && sharesBlocks(sources, target, path),
           rate,
         };
-        const shown = (steps: Iterable<number>): Promise<void> => run(showing(steps, line));
+        const shown: Run = (steps) => run(showing(steps, line));
         if (states === undefined) await copy(sources, target, copying, threads, shown);
         else await shown(copyStates(states.image, target.disk, sparse));
         await run(target.finish());
@@ -137,13 +137,7 @@ function sharesBlocks(sources: Sources, { disk }: Target, path: string): boolean
   return sources.canShareWith(dirname(path));
 }
 
-async function copy(
-  sources: Sources,
-  target: Target,
-  copying: CopyOptions,
-  threads: number,
-  run: (steps: Iterable<number>) => Promise<void>,
-): Promise<void> {
+async function copy(sources: Sources, target: Target, copying: CopyOptions, threads: number, run: Run): Promise<void> {
   const work = blockWork(target.disk, copying);
   const plans = sources.plans();
   const crew = threads === 0 ? undefined : new Crew({ plans, hostBytes: sources.hostBytes(), work, count: threads });

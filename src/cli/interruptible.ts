@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
+import { heard } from '../lib/steps.js';
 import { StopSignals } from '../mount/signals.js';
 
 /** Thrown, by work done in steps, when the user has asked it to stop. */
@@ -13,21 +14,24 @@ export class Interrupted extends Error {
 /** In milliseconds: how long a signal waits to be noticed, but for what a single step takes. */
 const HEARD_EVERY = 50;
 
+/** Takes steps to their end, and returns what they end with. */
+export type Run = <T>(steps: Generator<number, T, void>) => Promise<T>;
+
 /**
  * Runs `work`, which takes steps, with signals that ask to stop (Ctrl-C) held back: they end it between two steps, by
  * Interrupted, so that it can clear up what it began. Whoever has done that calls `endAs`.
  */
-export async function interruptible<T>(
-  work: (run: (steps: Iterable<number>) => Promise<void>) => Promise<T>,
-): Promise<T> {
+export async function interruptible<T>(work: (run: Run) => Promise<T>): Promise<T> {
   const signals = new StopSignals();
-  const run = async (steps: Iterable<number>): Promise<void> => {
-    let heard = 0;
-    for (const _ of steps) {
-      if (performance.now() - heard < HEARD_EVERY) continue;
+  const run: Run = async (steps) => {
+    const taken = heard(steps, () => {});
+    let before = 0;
+    for (let step = taken.next(); ; step = taken.next()) {
+      if (step.done === true) return step.value;
+      if (performance.now() - before < HEARD_EVERY) continue;
       await setImmediate();
-      heard = performance.now();
-      if (signals.seen !== undefined) throw new Interrupted(signals.seen);
+      before = performance.now();
+      if (signals.seen !== undefined) taken.throw(new Interrupted(signals.seen));
     }
   };
   try {

@@ -14,7 +14,7 @@ import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js'
 import { assertNotMounted } from './mounted-hint.js';
 import { collected } from './open-options.js';
 import { note, print, warn } from './output.js';
-import { declareProgress, type ProgressFlags, ProgressLine } from './progress.js';
+import { declareProgress, type ProgressFlags, ProgressLine, showing } from './progress.js';
 import { OWN_CODES, type Verb } from './verb.js';
 
 interface OvaFlags extends JsonFlags, ProgressFlags {
@@ -135,9 +135,7 @@ async function moved({ opened, path, flags }: Job, to: Destination, withManifest
   }
   const wanted = { to, systemType, digest, withManifest, overwrite: overwrite === true, lax: lax === true, warn };
   await withProgress('writing', { opened, flags }, (line) =>
-    interruptible(async (run) => {
-      await run(shown(transfer(appliance, wanted), line));
-    }),
+    interruptible((run) => run(showing(transfer(appliance, wanted), line, 'part'))),
   );
   return 0;
 }
@@ -145,16 +143,9 @@ async function moved({ opened, path, flags }: Job, to: Destination, withManifest
 async function verifyFile({ opened, path, target, flags }: Job): Promise<number> {
   if (target !== undefined) throw new ImgfsError('usage', 'verify takes one file');
   const json = wantsJson(flags);
-  let found: Verification | undefined;
-  await withProgress('verifying', { opened, flags }, (line) =>
-    interruptible(async (run) => {
-      function* verifying(): Generator<number> {
-        found = yield* verify(opened);
-      }
-      await run(shown(verifying(), line));
-    }),
+  const found = await withProgress('verifying', { opened, flags }, (line) =>
+    interruptible((run) => run(showing(verify(opened), line, 'part'))),
   );
-  if (found === undefined) throw new Error('it ended without a word');
   return report(path, found, flags, json);
 }
 
@@ -217,25 +208,16 @@ function digestNamed(text: string): Digest {
   throw new ImgfsError('usage', `"${text}" is no digest for a manifest`, { hint: 'sha1, sha256 or sha512' });
 }
 
-async function withProgress(
+async function withProgress<T>(
   label: string,
   { opened, flags }: Pick<Job, 'opened' | 'flags'>,
-  body: (line: ProgressLine) => Promise<void>,
-): Promise<void> {
+  body: (line: ProgressLine) => Promise<T>,
+): Promise<T> {
   const total = opened.format === 'ova' ? opened.file.size : undefined;
   const line = new ProgressLine({ verb: 'ova', label, total }, flags);
   try {
-    await body(line);
+    return await body(line);
   } finally {
     line.end();
   }
-}
-
-function* shown(steps: Iterable<number>, line: ProgressLine): Generator<number> {
-  line.show(0);
-  for (const part of steps) {
-    line.show(part);
-    yield part;
-  }
-  line.show(1);
 }

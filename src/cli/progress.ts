@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { ImgfsError } from '../lib/errors.js';
 import { sizeText } from '../lib/size-text.js';
+import { heard } from '../lib/steps.js';
 import { overwriteStatus, print, standardOutputIsTerminal, statusLine } from './output.js';
 
 /** What `declareProgress` adds to a command's options. */
@@ -143,14 +144,19 @@ export class ProgressLine {
   }
 }
 
-/** Passes on steps and shows them; each says how many bytes of the task are done, or which part of one without bytes. */
-export function* showing(steps: Iterable<number>, line: ProgressLine): Generator<number> {
-  line.showDone(0);
-  for (const done of steps) {
-    line.showDone(done);
-    yield done;
-  }
+/**
+ * Passes on steps, and what they end with, and shows them; each says how many bytes of the task are done (which part of
+ * one without bytes), or always which part.
+ */
+export function* showing<T>(
+  steps: Generator<number, T, void>,
+  line: ProgressLine,
+  each: 'bytes' | 'part' = 'bytes',
+): Generator<number, T, void> {
+  line.show(0);
+  const result = yield* heard(steps, (done) => (each === 'part' ? line.show(done) : line.showDone(done)));
   line.show(1);
+  return result;
 }
 
 interface State {

@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import { expect } from 'chai';
 import { type Outlets, ProgressLine, showing, type Task } from '../../src/cli/progress.js';
 import { ImgfsError } from '../../src/lib/errors.js';
+import { drained } from '../../src/lib/steps.js';
 import { imgfs, MAIN } from '../support/imgfs.js';
 import { needsTool, qemuImg } from '../support/qemu.js';
 import { scratch } from '../support/scratch.js';
@@ -105,7 +106,13 @@ describe('progress', () => {
   it('passes steps on; what is empty is done', () => {
     const out = new Gathered('pipe');
     const line = new ProgressLine({ ...COPY, total: 0 }, { progress: true }, out);
-    expect([...showing([1, 2], line)]).to.deep.equal([1, 2]);
+    function* steps(): Generator<number, string, void> {
+      yield* [1, 2];
+      return 'the result';
+    }
+    const told: number[] = [];
+    expect(drained(showing(steps(), line), (done) => told.push(done))).to.equal('the result');
+    expect(told).to.deep.equal([1, 2]);
     expect(out.piped).to.deep.equal(['    (0.00/100%)\r', '    (100.00/100%)\r']);
   });
 });
