@@ -1,6 +1,7 @@
 /** Reading a mounted image, beside qemu-storage-daemon's FUSE export and a raw file. */
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import type { Contest, Group, Measure } from './contest.js';
 import { BRIEFLY, fio, SMALL } from './fio.js';
 import { buildReadImages, type ImageName, type ReadImages } from './images.js';
@@ -19,6 +20,8 @@ import {
 } from './servers.js';
 import { run } from './workplace.js';
 
+/** Milliseconds after which all threads of a server have come. */
+const SETTLED = 2000;
 const MS_PER_TICK = 10;
 const SERVERS: readonly Server[] = [imgfs, fuseNative, qsd, qsdNative, plainFile];
 
@@ -135,7 +138,15 @@ const MEASURES: readonly ReadMeasure[] = [
     fresh: true,
     once: async (serving) => (serving.pid === undefined ? undefined : serving.firstByteMs),
   },
-  { id: 'memory-idle', title: 'memory (RSS), idle', ...memory, once: async (serving) => memoryOf(serving) },
+  {
+    id: 'memory-idle',
+    title: 'memory (RSS), idle',
+    ...memory,
+    once: async (serving) => {
+      await setTimeout(SETTLED);
+      return memoryOf(serving);
+    },
+  },
   {
     id: 'memory-used',
     title: 'memory (RSS), after reading all',
