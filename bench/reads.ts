@@ -89,6 +89,14 @@ function memoryOf(serving: Serving): number | undefined {
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
 }
 
+/** The same, when the server has done something. */
+function memoryAfter(step: (serving: Serving) => Promise<unknown>): ReadMeasure['once'] {
+  return async (serving) => {
+    await step(serving);
+    return memoryOf(serving);
+  };
+}
+
 /** What a sequential read costs the server in processor time: what is left to compare on a machine with other work. */
 async function cost(serving: Serving): Promise<number | undefined> {
   if (serving.pid === undefined) return undefined;
@@ -142,19 +150,13 @@ const MEASURES: readonly ReadMeasure[] = [
     id: 'memory-idle',
     title: 'memory (RSS), idle',
     ...memory,
-    once: async (serving) => {
-      await setTimeout(SETTLED);
-      return memoryOf(serving);
-    },
+    once: memoryAfter(() => setTimeout(SETTLED)),
   },
   {
     id: 'memory-used',
     title: 'memory (RSS), after reading all',
     ...memory,
-    once: async (serving) => {
-      await sequential(serving);
-      return memoryOf(serving);
-    },
+    once: memoryAfter(sequential),
   },
 ];
 

@@ -24,13 +24,14 @@ export type Run = <T>(steps: Generator<number, T, void>) => Promise<T>;
 export async function interruptible<T>(work: (run: Run) => Promise<T>): Promise<T> {
   const signals = new StopSignals();
   const run: Run = async (steps) => {
-    const taken = heard(steps, () => {});
+    const taken = heard(steps);
     let before = 0;
     for (let step = taken.next(); ; step = taken.next()) {
       if (step.done === true) return step.value;
       if (performance.now() - before < HEARD_EVERY) continue;
       await setImmediate();
       before = performance.now();
+      // Ends the work as whoever stops asking does: it never sees this error.
       if (signals.seen !== undefined) taken.throw(new Interrupted(signals.seen));
     }
   };

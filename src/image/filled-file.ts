@@ -1,8 +1,8 @@
 import fs from 'node:fs';
-import { ALIGNMENT, isAligned } from '../lib/aligned.js';
+import { ALIGNMENT, areBlocks } from '../lib/aligned.js';
 import { hostError, systemCode } from '../lib/errors.js';
 import { libc } from '../lib/libc.js';
-import { FileStorage } from '../storage/file.js';
+import { FileStorage, writeWhole } from '../storage/file.js';
 
 /**
  * File systems on which it was measured that large pieces are written faster past the page cache: ext4 and its elders,
@@ -51,12 +51,9 @@ export class FilledFile extends FileStorage {
   /** False where nothing, or only a part, could be written so. */
   private wroteDirect(from: Uint8Array, at: number): boolean {
     const { direct } = this;
-    if (direct === undefined || from.length < LARGE) return false;
-    if (from.length % ALIGNMENT !== 0 || at % ALIGNMENT !== 0 || !isAligned(from)) return false;
+    if (direct === undefined || from.length < LARGE || !areBlocks(from, at, ALIGNMENT)) return false;
     try {
-      for (let done = 0; done < from.length; ) {
-        done += fs.writeSync(direct, from, done, from.length - done, at + done);
-      }
+      writeWhole(direct, from, at);
       return true;
     } catch (error) {
       if (!NOT_DIRECT.has(systemCode(error) ?? '')) throw hostError(`cannot write ${this.name}`, error);

@@ -45,9 +45,13 @@ export function largeBuffer(length: number): Buffer {
   return Buffer.from(memory, largeAt(memory, length), length);
 }
 
-/** Whether the bytes begin on a block boundary. False without the FFI. */
-export function isAligned(bytes: Uint8Array): boolean {
-  return libc() !== undefined && (startOf(bytes) + bytes.byteOffset) % ALIGNMENT === 0;
+/**
+ * Whether the bytes, read or written at `at` of a file, are whole blocks of `unit` bytes, at a multiple of that, in memory
+ * that begins on a block boundary: what direct I/O takes. False without the FFI.
+ */
+export function areBlocks(bytes: Uint8Array, at: number, unit: number): boolean {
+  if (at % unit !== 0 || bytes.length % unit !== 0 || libc() === undefined) return false;
+  return (startOf(bytes) + bytes.byteOffset) % ALIGNMENT === 0;
 }
 
 function startOf(bytes: Uint8Array): number {

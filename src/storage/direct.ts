@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { ALIGNMENT, alignedBuffer, isAligned } from '../lib/aligned.js';
+import { ALIGNMENT, alignedBuffer, areBlocks } from '../lib/aligned.js';
 import { roundDown, roundUp } from '../lib/bits.js';
 import { hostError } from '../lib/errors.js';
 import { FileStorage, type OpenFile } from './file.js';
@@ -33,8 +33,7 @@ class DirectStorage extends FileStorage {
 
   override read(into: Uint8Array, at: number): number {
     const { unit } = this;
-    if (at % unit === 0 && into.length % unit === 0 && isAligned(into))
-      return this.checked(this.fetch(into, at), into, at);
+    if (areBlocks(into, at, unit)) return this.checked(this.fetch(into, at), into, at);
     let done = 0;
     while (done < into.length) {
       const start = roundDown(at + done, unit);
@@ -51,12 +50,12 @@ class DirectStorage extends FileStorage {
   }
 
   override write(from: Uint8Array, at: number): void {
-    this.assertHealthy();
     const { unit } = this;
-    if (at % unit === 0 && from.length % unit === 0 && isAligned(from)) {
-      this.put(from, at);
+    if (areBlocks(from, at, unit)) {
+      super.write(from, at);
       return;
     }
+    this.assertHealthy();
     for (let done = 0; done < from.length; ) {
       const start = roundDown(at + done, unit);
       const skip = at + done - start;
@@ -75,7 +74,7 @@ class DirectStorage extends FileStorage {
     if (skip > 0) this.load(0, start);
     if (end < span && !(skip > 0 && span === unit)) this.load(span - unit, start);
     bounce.set(from, skip);
-    this.put(bounce.subarray(0, span), start);
+    super.write(bounce.subarray(0, span), start);
     // Only whole blocks can be written: what that added to the file is taken away again.
     const wanted = Math.max(size, start + end);
     if (start + span > wanted) this.resize(wanted);
@@ -101,16 +100,5 @@ class DirectStorage extends FileStorage {
       throw hostError(`cannot read ${this.name}`, error);
     }
     return done;
-  }
-
-  /** Writes whole blocks from aligned memory. */
-  private put(from: Uint8Array, at: number): void {
-    try {
-      for (let done = 0; done < from.length; ) {
-        done += fs.writeSync(this.fd, from, done, from.length - done, at + done);
-      }
-    } catch (error) {
-      throw hostError(`cannot write ${this.name}`, error);
-    }
   }
 }

@@ -70,9 +70,7 @@ export class FileStorage implements Storage {
   write(from: Uint8Array, at: number): void {
     this.assertHealthy();
     try {
-      for (let done = 0; done < from.length; ) {
-        done += fs.writeSync(this.fd, from, done, from.length - done, at + done);
-      }
+      writeWhole(this.fd, from, at);
     } catch (error) {
       throw hostError(`cannot write ${this.name}`, error);
     }
@@ -200,6 +198,13 @@ export class FileStorage implements Storage {
   protected assertHealthy(): void {
     if (this.failed !== undefined) throw this.failed;
     if (!this.writable) throw new ImgfsError('read-only', `${this.name} is open read-only`);
+  }
+}
+
+/** Writes all of `from` at `at` of an open file. Throws what the host answers. */
+export function writeWhole(fd: number, from: Uint8Array, at: number): void {
+  for (let done = 0; done < from.length; ) {
+    done += fs.writeSync(fd, from, done, from.length - done, at + done);
   }
 }
 

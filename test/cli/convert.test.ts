@@ -100,6 +100,25 @@ describe('imgfs convert', function () {
   const out = (name = 'disk'): string => at(`out/${name}`);
   const names = (): readonly string[] => fs.readdirSync(at('out')).sort();
 
+  /** An empty file for a file system, and where it is to be mounted: `out('mnt')`. */
+  function emptyDisk(name: string, size: number): void {
+    fs.mkdirSync(out('mnt'));
+    fs.writeFileSync(out(name), '');
+    fs.truncateSync(out(name), size);
+  }
+
+  /**
+   * What a script prints, whose arguments are the directory `out`, node and the program. In a mount namespace of its own:
+   * nothing of it outlives the script.
+   */
+  function said(script: string): string {
+    const run = spawnSync('unshare', ['-m', 'bash', '-c', script, '-', at('out'), process.execPath, MAIN], {
+      encoding: 'utf8',
+    });
+    expect(run.stderr).to.equal('');
+    return run.stdout;
+  }
+
   /** Where two images differ, as imgfs reads both; undefined where they do not. */
   function difference(one: string, format: string, other: string, otherFormat: string): unknown {
     const options = { formats, references: { follow: true, allowed: [at('.')] }, forceShare: false, warn: () => {} };
@@ -466,9 +485,7 @@ describe('imgfs convert', function () {
 
   it('shares blocks where the file system can, zeros looked for or not: XFS', function () {
     skipBecause(this, noLoopDevices() ?? (hasTool('mkfs.xfs') ? undefined : 'mkfs.xfs is not installed'));
-    fs.mkdirSync(out('mnt'));
-    fs.writeFileSync(out('xfs'), '');
-    fs.truncateSync(out('xfs'), 400 * MIB);
+    emptyDisk('xfs', 400 * MIB);
     const script = `
       set -e; mkfs.xfs -q -f "$1/xfs"; mount -o loop "$1/xfs" "$1/mnt"; cd "$1/mnt"
       head -c 32M /dev/urandom > a.raw; truncate -s 5G a.raw; sync
@@ -482,21 +499,14 @@ describe('imgfs convert', function () {
       done
       # Zeros were looked for: they are holes in the last one.
       echo $(( (before - $(stat -f -c %f .)) * $(stat -f -c %S .) )) $(( $(stat -c %b b.raw) * 512 ))`;
-    // In a mount namespace of its own: nothing of it outlives the script.
-    const run = spawnSync('unshare', ['-m', 'bash', '-c', script, '-', at('out'), process.execPath, MAIN], {
-      encoding: 'utf8',
-    });
-    expect(run.stderr).to.equal('');
-    const [taken, held] = run.stdout.split(' ').map(Number);
+    const [taken, held] = said(script).split(' ').map(Number);
     expect(taken).to.be.within(0, 4 * MIB);
     expect(held).to.be.within(27 * MIB, 28 * MIB + 65_536);
   });
 
   it('writes large pieces past the page cache, and leaves a full disk as it was: ext4', function () {
     skipBecause(this, noLoopDevices() ?? (hasTool('fincore') ? undefined : 'fincore is not installed'));
-    fs.mkdirSync(out('mnt'));
-    fs.writeFileSync(out('ext4'), '');
-    fs.truncateSync(out('ext4'), 200 * MIB);
+    emptyDisk('ext4', 200 * MIB);
     const script = `
       mke2fs -q -t ext4 "$1/ext4" && mount -o loop "$1/ext4" "$1/mnt" && cd "$1" || exit
       # Large pieces, small ones and an end that is no whole page.
@@ -509,11 +519,7 @@ describe('imgfs convert', function () {
       head -c 300M /dev/urandom > large.raw; cp mnt/b old
       "$2" "$3" convert -f raw -O raw large.raw mnt/b 2>&1; echo $?
       cmp mnt/b old && ls -A mnt`;
-    const run = spawnSync('unshare', ['-m', 'bash', '-c', script, '-', at('out'), process.execPath, MAIN], {
-      encoding: 'utf8',
-    });
-    expect(run.stderr).to.equal('');
-    const lines = run.stdout.trim().split('\n');
+    const lines = said(script).trim().split('\n');
     for (const n of [0, 2, 4]) {
       expect(lines[n]).to.equal('Images are identical.');
       expect(Number(lines[n + 1])).to.be.below(4 * MIB);
