@@ -26,17 +26,20 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
 const IMPORTING = 'fuse/kernel/worker.js';
 
 /** Found where they were installed: they bring files of their own. */
-const OUTSIDE = ['@bokuweb/zstd-wasm', 'fuse-native', 'koffi'];
+const OUTSIDE = ['@bokuweb/zstd-wasm', 'fuse-native', '@koromix/*'];
+
+/** How a module loads the FFI, which it must be able to do without; and how one that holds it too does. */
+const LOADS_FFI = ["createRequire(import.meta.url)('koffi')", "require('koffi')"] as const;
 
 /** Modules that ask where they lie are told where they lay before: all their neighbours are still there. */
-function places(url: (file: string) => string): Plugin {
+function places(url: (file: string) => string, change = (text: string): string => text): Plugin {
   return {
     name: 'places',
     setup({ onLoad }) {
       onLoad({ filter: /\.js$/ }, ({ path: file }) => {
         const text = fs.readFileSync(file, 'utf8');
         if (!file.startsWith(SRC) || !text.includes('import.meta.url')) return undefined;
-        return { contents: text.replaceAll('import.meta.url', `(${url(file)})`), loader: 'js' };
+        return { contents: change(text).replaceAll('import.meta.url', `(${url(file)})`), loader: 'js' };
       });
     },
   };
@@ -62,7 +65,12 @@ await build({
   outfile: path.join(SRC, 'program.cjs'),
   format: 'cjs',
   supported: { 'dynamic-import': false },
-  plugins: [places((file) => `require('node:url').pathToFileURL(__dirname + '/${path.relative(SRC, file)}').href`)],
+  plugins: [
+    places(
+      (file) => `require('node:url').pathToFileURL(__dirname + '/${path.relative(SRC, file)}').href`,
+      (text) => text.replace(...LOADS_FFI),
+    ),
+  ],
 });
 
 await build({

@@ -11,20 +11,29 @@ import vm = require('node:vm');
 interface Wrapped {
   exports: { readonly entries?: Readonly<Record<string, () => unknown>> };
 }
-type Wrapper = (module: Wrapped, require: NodeJS.Require, directory: string) => void;
+type Wrapper = (module: Wrapped, require: (name: string) => unknown, directory: string, file: string) => void;
 
 const PROGRAM = path.join(__dirname, 'program.cjs');
 /** V8's own form of the compiled script. V8 refuses one that another version of it made, and compiles the text. */
 const COMPILED = `${PROGRAM}.v8`;
 
+/** Parts of node that take milliseconds to load, and that few commands use: loaded when one does. */
+const LATER: ReadonlySet<string> = new Set([
+  'node:child_process',
+  'node:crypto',
+  'node:tty',
+  'node:worker_threads',
+  'node:zlib',
+]);
+
 // It is ASCII: V8 keeps a byte for each character.
 const text = fs.readFileSync(PROGRAM, 'latin1');
-const script = new vm.Script(`(function (module, require, __dirname) {${text}\n})`, {
+const script = new vm.Script(`(function (module, require, __dirname, __filename) {${text}\n})`, {
   filename: PROGRAM,
   ...compiled(),
 });
 const program: Wrapped = { exports: {} };
-(script.runInThisContext() as Wrapper)(program, require, __dirname);
+(script.runInThisContext() as Wrapper)(program, requireLater, __dirname, PROGRAM);
 
 function compiled(): { cachedData?: Buffer } {
   try {
@@ -32,6 +41,10 @@ function compiled(): { cachedData?: Buffer } {
   } catch {
     return {};
   }
+}
+
+function requireLater(name: string): unknown {
+  return LATER.has(name) ? new Proxy({}, { get: (_, key) => Reflect.get(require(name), key) }) : require(name);
 }
 
 /** Runs the module that was compiled to this path, relative to this one's folder, and returns what it exports. */

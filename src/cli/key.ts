@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { describeLuks } from '../codec/luks/describe.js';
 import { addKey, removeKey } from '../codec/luks/key-slots.js';
 import type { HeaderFields } from '../codec/luks/layout.js';
@@ -8,6 +7,7 @@ import { formats } from '../formats/index.js';
 import { withKeySlots } from '../image/key-slots.js';
 import { ImgfsError } from '../lib/errors.js';
 import { jsonText } from '../lib/json-text.js';
+import { randomBytes } from '../lib/random.js';
 import type { Storage } from '../storage/storage.js';
 import { declareJsonOptions, type JsonFlags, wantsJson } from './json-option.js';
 import { NewPassphrase } from './new-passphrase.js';

@@ -1,5 +1,5 @@
 /** A new image that is filled before it gets its name. */
-import { randomBytes } from 'node:crypto';
+import { randomBytes } from '../lib/random.js';
 import type { Storage } from '../storage/storage.js';
 import type { Reference } from './format.js';
 import type { Image } from './image.js';

@@ -1,6 +1,7 @@
 /** Where the references of one image lead: through the gate, and nowhere that policy does not allow. */
-import { randomBytes } from 'node:crypto';
+
 import { ImgfsError } from '../lib/errors.js';
+import { randomBytes } from '../lib/random.js';
 import type { OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
 import { combinedName } from './combined-name.js';

@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
 import { libc, OPEN } from '../lib/libc.js';
+import { randomBytes } from '../lib/random.js';
 import { FileStorage, type OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';
 import type { HostFile } from './files.js';

@@ -1,8 +1,9 @@
 /** Making an image on the host: what lies below it, its size, its files, all or nothing. */
-import { randomBytes } from 'node:crypto';
+
 import fs from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { ImgfsError, systemCode } from '../lib/errors.js';
+import { randomBytes } from '../lib/random.js';
 import type { Storage } from '../storage/storage.js';
 import type { CreateOptions, NewBacking, OptionValues } from './creation.js';
 import { identityOf } from './files.js';

@@ -1,5 +1,5 @@
 /** An image on its way to another thread, which opens it again from descriptors alone, with no path and no policy. */
-import { randomBytes } from 'node:crypto';
+import { randomBytes } from '../lib/random.js';
 import { fileStorage } from '../storage/direct.js';
 import type { OpenFile } from '../storage/file.js';
 import type { Storage } from '../storage/storage.js';

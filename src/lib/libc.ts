@@ -157,17 +157,22 @@ export interface NativeLibrary {
 /** Loads a shared library by the name the dynamic linker knows; undefined where it or the FFI is missing. */
 export function nativeLibrary(name: string): NativeLibrary | undefined {
   try {
-    return (createRequire(import.meta.url)('koffi') as Koffi).load(name);
+    return loadKoffi().load(name);
   } catch {
     return undefined;
   }
+}
+
+/** The FFI. Throws where it is not installed, or not for this machine. */
+function loadKoffi(): Koffi {
+  return createRequire(import.meta.url)('koffi') as Koffi;
 }
 
 /** The calls, or undefined where the FFI cannot be loaded. Loading happens once, at the first use. */
 export function libc(): Libc | undefined {
   if (loaded === undefined) {
     try {
-      loaded = bind(createRequire(import.meta.url)('koffi') as Koffi);
+      loaded = bind(loadKoffi());
     } catch {
       loaded = null;
     }
