@@ -32,7 +32,7 @@ export function prepareBlock(disk: ReadDisk, slot: Slot, work: BlockWork): void 
 
 function* found(bytes: Buffer, at: number, unit: number): Generator<BlockRun> {
   if (unit === 0) yield { zero: false, from: 0, to: bytes.length, packed: 0 };
-  else for (const run of zeroRuns(bytes, at, unit)) yield { ...run, packed: 0 };
+  else for (const { zero, from, to } of zeroRuns(bytes, at, unit)) yield { zero, from, to, packed: 0 };
 }
 
 /** The packed forms lie one after the other, without gaps. */

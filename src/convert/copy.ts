@@ -243,7 +243,10 @@ class Copying {
   private *cut(all: Iterable<Piece>): Generator<Piece> {
     for (const piece of all) {
       if (piece.kind !== 'data' || this.isForHost(piece)) yield piece;
-      else for (const [from, to] of blocks(piece.from, piece.to)) yield { ...piece, from, to, place: undefined };
+      else {
+        const { kind, packed } = piece;
+        for (const [from, to] of blocks(piece.from, piece.to)) yield { kind, from, to, packed, place: undefined };
+      }
     }
   }
 }

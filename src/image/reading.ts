@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { readPadded, type Storage } from '../storage/storage.js';
+import { readPadded } from '../storage/storage.js';
 import type { Extent, Image } from './image.js';
 import type { Layer, Mapping, PackedUnit } from './mapping.js';
 
@@ -39,12 +39,10 @@ export class ReadPath {
   /** As `Image.extent`. */
   extent(at: number, length: number): Extent {
     const mapping = this.layer.mapInDetail?.(at, length) ?? this.layer.map(at, length);
-    const place = 'storage' in mapping && mapping.storage !== undefined ? placeOf(mapping.storage, mapping.offset) : {};
-    const own = { start: at, length: mapping.length, depth: 0, present: true, compressed: false, ...place };
-    if (mapping.kind === 'data') return { ...own, zero: mapping.zero === true, data: true };
-    if (mapping.kind === 'packed') return { ...own, zero: false, data: true, compressed: true };
-    if (mapping.kind === 'zero') return { ...own, zero: true, data: false };
-    return this.extentBelow(at, mapping.length, own);
+    const below = mapping.kind !== 'hole' || this.backing === undefined ? 0 : this.backing.size - at;
+    if (this.backing === undefined || below <= 0) return extentOf(mapping, at);
+    const deeper = this.backing.extent(at, Math.min(mapping.length, below));
+    return { ...deeper, depth: deeper.depth + 1 };
   }
 
   /** Whether the range is known to read as zeros, by the tables alone. */
@@ -110,17 +108,18 @@ export class ReadPath {
     this.unpacked.set(unit.key, fresh);
     return fresh;
   }
-
-  private extentBelow(at: number, length: number, own: Omit<Extent, 'zero' | 'data'>): Extent {
-    if (this.backing === undefined) return { ...own, present: false, zero: true, data: false };
-    const below = this.backing.size - at;
-    if (below <= 0) return { ...own, present: false, zero: true, data: false };
-    const deeper = this.backing.extent(at, Math.min(length, below));
-    return { ...deeper, depth: deeper.depth + 1 };
-  }
 }
 
-/** Nothing where the bytes do not lie there as they are. */
-function placeOf(storage: Storage, offset: number | undefined): { storage?: Storage; offset?: number } {
-  return offset === undefined || storage.sector !== undefined ? {} : { storage, offset };
+/** What one layer alone says: a hole reads as zeros. */
+function extentOf(mapping: Mapping, start: number): Extent {
+  const { kind, length } = mapping;
+  const data = kind === 'data' || kind === 'packed';
+  const zero = !data || (kind === 'data' && mapping.zero === true);
+  const present = kind !== 'hole';
+  if (kind !== 'packed' && mapping.storage !== undefined && mapping.storage.sector === undefined) {
+    const { storage, offset } = mapping;
+    if (offset !== undefined)
+      return { start, length, depth: 0, present, zero, data, compressed: false, storage, offset };
+  }
+  return { start, length, depth: 0, present, zero, data, compressed: kind === 'packed' };
 }

@@ -211,9 +211,15 @@ function takeFor(
   }
   if (external) return { first: base / clusterSize, count, fresh: false, frees: [], own: undefined };
   const own = volume.reserve.take(count);
-  if (frees === 0) return { ...own, frees: [], own };
-  const replaced = Array.from({ length: own.count }, (_, n) => referencesOf(volume, slice, first + n));
-  return { ...own, frees: replaced.filter((run) => run !== undefined), own };
+  const replaced =
+    frees === 0 ? [] : Array.from({ length: own.count }, (_, n) => referencesOf(volume, slice, first + n));
+  return {
+    first: own.first,
+    count: own.count,
+    fresh: own.fresh,
+    frees: replaced.filter((run) => run !== undefined),
+    own,
+  };
 }
 
 /** How many entries from `first` on, at most `most`, say nothing at all: holes for which nothing is allocated. */
