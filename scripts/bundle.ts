@@ -28,8 +28,12 @@ const IMPORTING = 'fuse/kernel/worker.js';
 /** Found where they were installed: they bring files of their own. */
 const OUTSIDE = ['@bokuweb/zstd-wasm', 'fuse-native', '@koromix/*'];
 
-/** How a module loads the FFI, which it must be able to do without; and how one that holds it too does. */
-const LOADS_FFI = ["createRequire(import.meta.url)('koffi')", "require('koffi')"] as const;
+/**
+ * How a module loads the FFI; and how the program does, which holds all of it but the native part. Where packages see
+ * nothing but what they depend on themselves, only the FFI's own modules find that.
+ */
+const LOADS_FFI = "createRequire(import.meta.url)('koffi')";
+const LOADS_OWN_FFI = `(() => { try { return require('koffi'); } catch { return ${LOADS_FFI}; } })()`;
 
 /** Modules that ask where they lie are told where they lay before: all their neighbours are still there. */
 function places(url: (file: string) => string, change = (text: string): string => text): Plugin {
@@ -64,11 +68,14 @@ await build({
   },
   outfile: path.join(SRC, 'program.cjs'),
   format: 'cjs',
+  // As node wraps a CommonJS module: see src/start.cts.
+  banner: { js: '(function (module, require, __dirname, __filename) {' },
+  footer: { js: '})' },
   supported: { 'dynamic-import': false },
   plugins: [
     places(
       (file) => `require('node:url').pathToFileURL(__dirname + '/${path.relative(SRC, file)}').href`,
-      (text) => text.replace(...LOADS_FFI),
+      (text) => text.replace(LOADS_FFI, LOADS_OWN_FFI),
     ),
   ],
 });

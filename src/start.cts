@@ -7,7 +7,7 @@ import fs = require('node:fs');
 import path = require('node:path');
 import vm = require('node:vm');
 
-/** As node wraps a CommonJS module. */
+/** As node wraps a CommonJS module: the program is written as such a function. */
 interface Wrapped {
   exports: { readonly entries?: Readonly<Record<string, () => unknown>> };
 }
@@ -28,10 +28,7 @@ const LATER: ReadonlySet<string> = new Set([
 
 // It is ASCII: V8 keeps a byte for each character.
 const text = fs.readFileSync(PROGRAM, 'latin1');
-const script = new vm.Script(`(function (module, require, __dirname, __filename) {${text}\n})`, {
-  filename: PROGRAM,
-  ...compiled(),
-});
+const script = new vm.Script(text, { filename: PROGRAM, ...compiled() });
 const program: Wrapped = { exports: {} };
 (script.runInThisContext() as Wrapper)(program, requireLater, __dirname, PROGRAM);
 

@@ -12,7 +12,7 @@ const WITHOUT_NATIVE = `
 const Module = require('node:module');
 const resolve = Module._resolveFilename;
 Module._resolveFilename = function (name, ...rest) {
-  if (/^(koffi|fuse-native|fuse-shared-library)/.test(name)) throw new Error('no ' + name + ' here');
+  if (/^(koffi|@koromix|fuse-native|fuse-shared-library)/.test(name)) throw new Error('no ' + name + ' here');
   return resolve.call(this, name, ...rest);
 };
 `;

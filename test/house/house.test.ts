@@ -5,6 +5,8 @@ import { supportTable } from '../../src/cli/support-table.js';
 import { formats } from '../../src/formats/index.js';
 import { wasCompiled } from '../../src/start.cjs';
 import { differenceList } from '../differential/difference-list.js';
+import { run } from '../support/program.js';
+import { withScratch } from '../support/scratch.js';
 
 const ROOT = path.resolve(import.meta.dirname, '../../..');
 
@@ -80,5 +82,26 @@ describe('the README', () => {
 describe('the program', () => {
   it('starts from what the build compiled', () => {
     expect(wasCompiled).to.equal(true);
+  });
+
+  it('finds the FFI where packages see nothing but what they depend on themselves', () => {
+    withScratch('strict', (directory) => {
+      // As strict package managers lay packages out: each beside what it depends on, and nothing else.
+      const [own, ffi] = ['imgfs', 'koffi'].map((name) => path.join(directory, name, 'node_modules')) as [
+        string,
+        string,
+      ];
+      for (const part of ['imgfs/dist', 'koffi', '@koromix']) {
+        const from = part === 'imgfs/dist' ? 'dist' : path.join('node_modules', part);
+        const to = path.join(part === 'imgfs/dist' ? own : ffi, part);
+        fs.cpSync(path.join(ROOT, from), to, { recursive: true });
+      }
+      fs.symlinkSync(path.join(ffi, 'koffi'), path.join(own, 'koffi'));
+      fs.writeFileSync(path.join(directory, 'disk.raw'), Buffer.alloc(512));
+      const program = path.join(own, 'imgfs/dist/src/imgfs.cjs');
+      const { code, stderr } = run(process.execPath, [program, 'info', path.join(directory, 'disk.raw')]);
+      // It would say that locks are not checked.
+      expect({ code, stderr }).to.deep.equal({ code: 0, stderr: '' });
+    });
   });
 });

@@ -7,6 +7,7 @@ import { lockForReading } from '../../src/image/lock.js';
 import { type OpenedImage, openImage } from '../../src/image/open.js';
 import { SystemCallError } from '../../src/lib/libc.js';
 import { MAIN } from '../support/imgfs.js';
+import { withoutFfi } from '../support/no-ffi.js';
 import { failure, outcome } from '../support/outcome.js';
 import { needsTool, qemuImg } from '../support/qemu.js';
 import { QemuSession } from '../support/qemu-session.js';
@@ -219,19 +220,16 @@ describe('locks, where there are none', () => {
 
   it('without the FFI: warns, reads what needs no second file, and follows no reference', () =>
     withScratch('locks', (directory) => {
-      const block = path.join(directory, 'block.cjs');
-      fs.writeFileSync(
-        block,
-        `const { Module } = require('module'); const resolve = Module._resolveFilename;
-        Module._resolveFilename = function (name, ...rest) {
-          if (name === 'koffi') throw new Error('blocked by the test');
-          return resolve.call(this, name, ...rest);
-        };`,
-      );
+      const env = withoutFfi({
+        file(name, bytes) {
+          fs.writeFileSync(path.join(directory, name), bytes);
+          return path.join(directory, name);
+        },
+      });
       const disk = path.join(directory, 'disk.raw');
       fs.writeFileSync(disk, Buffer.alloc(4096, 1));
       const run = (...args: string[]) =>
-        spawnSync(process.execPath, ['--require', block, MAIN, ...args], { encoding: 'utf8' });
+        spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });
       const plain = run('map', disk);
       expect(plain.status).to.equal(0);
       expect(plain.stderr).to.match(/^imgfs: .*locks on .*disk.raw are not checked: the FFI/);

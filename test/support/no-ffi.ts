@@ -5,7 +5,7 @@ const HOOK = `
   import Module from 'node:module';
   const load = Module._load;
   Module._load = (name, ...rest) => {
-    if (name === 'koffi') throw new Error('no FFI here');
+    if (/^(koffi|@koromix)/.test(name)) throw new Error('no FFI here');
     return load(name, ...rest);
   };`;
 

@@ -214,16 +214,18 @@ export class L2Cache {
   }
 
   /**
-   * Writes entries through: `words` replace those of the slice from entry `first` on. On failure nothing changed. In an
-   * image that is being filled they wait for others of the slice, until `settle` at the latest.
+   * Writes entries through: `words` replace those of the slice at host offset `at` from entry `first` on. On failure
+   * nothing changed. In an image that is being filled they wait for others of the slice, until `settle` at the latest.
+   * By its offset, as whoever still holds a slice that the cache let go does not know what was written since.
    */
-  write(slice: Slice, first: number, words: Uint32Array, health: Health): void {
-    if (this.filling && this.slices.peek(slice.at) === slice) {
-      this.gathered.set(slice, gather(slice.disk, first * this.words, words, this.gathered.get(slice)));
-    } else writeWords(this.storage, slice.at, slice.disk, first * this.words, words, health);
-    if (slice.live !== slice.disk) slice.live.set(words, first * this.words);
-    this.stamps.bump(this.key(slice.at));
-    slice.stamp = this.stamps.stamp(this.key(slice.at));
+  write(at: number, first: number, words: Uint32Array, health: Health): void {
+    const slice = this.sliceAt(at);
+    const from = first * this.words;
+    if (this.filling) this.gathered.set(slice, gather(slice.disk, from, words, this.gathered.get(slice)));
+    else writeWords(this.storage, at, slice.disk, from, words, health);
+    if (slice.live !== slice.disk) slice.live.set(words, from);
+    this.stamps.bump(this.key(at));
+    slice.stamp = this.stamps.stamp(this.key(at));
   }
 
   /** Forgets a table: its cluster begins a new life. In every thread. */

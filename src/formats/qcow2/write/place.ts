@@ -269,7 +269,7 @@ class ClusterPlacement implements Placement {
     const { clusterSize } = this.volume.live.now;
     const parts = runs.map((run) => entriesOf(run, clusterSize, l2.words));
     try {
-      l2.write(l2.sliceAt(slice), first, parts.length === 1 ? parts[0]! : joined(parts), health);
+      l2.write(slice, first, parts.length === 1 ? parts[0]! : joined(parts), health);
     } catch (error) {
       this.abandon();
       throw error;

@@ -109,7 +109,7 @@ export class Volume {
       const runs = pending.runsOf(at);
       const first = runs.reduce((least, run) => Math.min(least, run.first), l2.entries);
       const end = runs.reduce((most, run) => Math.max(most, run.first + run.count), 0);
-      l2.write(slice, first, slice.live.slice(first * l2.words, end * l2.words), this.health);
+      l2.write(at, first, slice.live.slice(first * l2.words, end * l2.words), this.health);
       slice.live = slice.disk;
     }
     pending.published();

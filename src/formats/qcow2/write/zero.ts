@@ -49,10 +49,10 @@ function inSlice(volume: Volume, at: number, length: number, unmap: boolean): nu
   const number = Math.floor(at / tableSpan);
   const table = ownTable(volume, number);
   const index = Math.floor((at - number * tableSpan) / clusterSize);
-  const slice = volume.l2.slice(table, index);
   const first = index % volume.l2.entries;
   // An entry that waits for its data must not come back over what is written now.
-  if (volume.pending.touches(slice.at, first, MAX_ENTRIES)) volume.publish();
+  if (volume.pending.touches(volume.l2.slice(table, index).at, first, MAX_ENTRIES)) volume.publish();
+  const slice = volume.l2.slice(table, index);
   const base = at - (at % clusterSize);
   const part = { slice, first, base, at, length, unmap };
   return extended ? zeroSubclusters(volume, part) : zeroClusters(volume, part);
@@ -100,7 +100,7 @@ function noteFrees(volume: Volume, frees: ClusterRun[], old: Uint32Array, next: 
 
 function change(volume: Volume, slice: Slice, first: number, next: Uint32Array, frees: readonly ClusterRun[]): void {
   const old = slice.live.subarray(first * volume.l2.words, first * volume.l2.words + next.length);
-  if (next.some((word, i) => word !== old[i])) volume.l2.write(slice, first, next, volume.health);
+  if (next.some((word, i) => word !== old[i])) volume.l2.write(slice.at, first, next, volume.health);
   volume.frees.wait(frees);
 }
 

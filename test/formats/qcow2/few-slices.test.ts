@@ -1,4 +1,7 @@
-/** A new image while it is filled: its L2 tables wait to be written, and nobody can tell. */
+/**
+ * Few pieces of L2 tables in memory: they come and go while entries wait for their data. And a new image while it is
+ * filled: its tables wait to be written. Nobody can tell.
+ */
 import fs from 'node:fs';
 import { expect } from 'chai';
 import { DEFAULT_LIMITS } from '../../../src/image/limits.js';
@@ -17,7 +20,7 @@ const CACHED = [2, 3, 1000];
 
 const VARIANTS = ['cluster_size=4k', 'compat=0.10,cluster_size=512', 'extended_l2=on,cluster_size=16k'] as const;
 
-describe('qcow2: filling a new image', () => {
+describe('qcow2: tables that come and go', () => {
   needsTool('qemu-img');
   const files = scratch();
 
@@ -32,46 +35,52 @@ describe('qcow2: filling a new image', () => {
     return files.path('image');
   };
 
+  const run = (options: string, cached: number, filling: boolean): void => {
+    const size = (options.includes('512') ? 2 : 24) * MIB;
+    const random = new Random();
+    const storage = made(options, size);
+    const piece = Number(/cluster_size=(\d+)/.exec(options)?.[1]) * (options.includes('512') ? 1 : KIB);
+    const limits = { ...DEFAULT_LIMITS, cacheBytes: cached * piece };
+    const image = openWritable(storage, {}, { filling, limits });
+    const model = Buffer.alloc(size);
+    let snapshot = Buffer.alloc(0);
+    for (let step = 0; step < 300; step++) {
+      const at = random.below(size);
+      const part = model.subarray(at, at + 1 + random.below(64 * KIB));
+      const kind = random.below(20);
+      if (kind < 14) {
+        part.set(random.bytes(part.length));
+        image.write(part, at);
+      } else if (kind < 17) {
+        part.fill(0);
+        image.zero(at, part.length, { unmap: kind === 16 });
+      } else image.flush();
+      if (step === 150) {
+        image.createSnapshot(Buffer.from('halfway'));
+        snapshot = Buffer.from(model);
+      }
+      const found = Buffer.alloc(part.length);
+      image.read(found, at);
+      expect(found.equals(part), `step ${step}`).to.equal(true);
+    }
+    image.close();
+    const file = saved(storage);
+    expectClean(file);
+    expectDisk(file, model);
+    expectDisk(file, snapshot, '-l', 'halfway');
+  };
+
   for (const options of VARIANTS) {
     for (const cached of CACHED) {
-      it(`at random, in between read, zeroed, flushed, and snapshots taken (${options}, ${cached} pieces)`, () => {
-        const size = (options.includes('512') ? 2 : 24) * MIB;
-        const random = new Random();
-        const storage = made(options, size);
-        const piece = Number(/cluster_size=(\d+)/.exec(options)?.[1]) * (options.includes('512') ? 1 : KIB);
-        const limits = { ...DEFAULT_LIMITS, cacheBytes: cached * piece };
-        const image = openWritable(storage, {}, { filling: true, limits });
-        const model = Buffer.alloc(size);
-        let snapshot = Buffer.alloc(0);
-        for (let step = 0; step < 300; step++) {
-          const at = random.below(size);
-          const part = model.subarray(at, at + 1 + random.below(64 * KIB));
-          const kind = random.below(20);
-          if (kind < 14) {
-            part.set(random.bytes(part.length));
-            image.write(part, at);
-          } else if (kind < 17) {
-            part.fill(0);
-            image.zero(at, part.length, { unmap: kind === 16 });
-          } else image.flush();
-          if (step === 150) {
-            image.createSnapshot(Buffer.from('halfway'));
-            snapshot = Buffer.from(model);
-          }
-          const found = Buffer.alloc(part.length);
-          image.read(found, at);
-          expect(found.equals(part), `step ${step}`).to.equal(true);
-        }
-        image.close();
-        const file = saved(storage);
-        expectClean(file);
-        expectDisk(file, model);
-        expectDisk(file, snapshot, '-l', 'halfway');
-      });
+      for (const filling of [true, false]) {
+        const where = filling ? 'while it is filled' : 'in an image';
+        it(`written at random ${where}, read, zeroed, flushed, a snapshot taken (${options}, ${cached} pieces)`, () =>
+          run(options, cached, filling));
+      }
     }
   }
 
-  it('writes a table once, not with every cluster', () => {
+  it('are written once while an image is filled, not with every cluster', () => {
     const storage = made('cluster_size=4k', 8 * MIB);
     const journal = new Journal();
     const image = openWritable(journal.record(storage), {}, { filling: true });
