@@ -76,8 +76,13 @@ export class ActiveL1 implements L1 {
   /** Writes one entry through. In an image that is being filled it waits for others, until `settle`. */
   set(index: number, high: number, low: number, health: Health): void {
     const words = Uint32Array.of(high, low);
-    if (this.filling) this.gathered = gather(this.words, index * 2, words, this.gathered);
-    else writeWords(this.storage, this.at, this.words, index * 2, words, health);
+    if (this.filling) {
+      const waiting = this.gathered;
+      // What lies between them is written too, and may be holes of the file.
+      const near = waiting === undefined || Math.abs(index * 2 - waiting.to) <= BLOCK_WORDS;
+      if (!near) this.settle();
+      this.gathered = gather(this.words, index * 2, words, this.gathered);
+    } else writeWords(this.storage, this.at, this.words, index * 2, words, health);
     this.changed();
   }
 
