@@ -1,5 +1,4 @@
 /** Where the references of one image lead: through the gate, and nowhere that policy does not allow. */
-
 import { ImgfsError } from '../lib/errors.js';
 import { randomBytes } from '../lib/random.js';
 import type { OpenFile } from '../storage/file.js';

@@ -1,5 +1,4 @@
 /** Making an image on the host: what lies below it, its size, its files, all or nothing. */
-
 import fs from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { ImgfsError, systemCode } from '../lib/errors.js';
