@@ -21,7 +21,7 @@ export interface RigFile {
 }
 
 /** Small caches, so that what is in them gives way as in large images; and thousands of images open faster. */
-const LIMITS: Limits = { ...DEFAULT_LIMITS, cacheBytes: 64 * 1024, unpackedBytes: 64 * 1024 };
+const LIMITS: Limits = { ...DEFAULT_LIMITS, cacheBytes: 1024, unpackedBytes: 64 * 1024 };
 
 /** How an image and its files are opened. The files are given each time: a crash state has its own. */
 export class Rig {
