@@ -40,6 +40,7 @@ function compiled(): { cachedData?: Buffer } {
   }
 }
 
+/** The program asks what it gets for one name at a time: esbuild leaves imports by name, and the default alone, like that. */
 function requireLater(name: string): unknown {
   return LATER.has(name) ? new Proxy({}, { get: (_, key) => Reflect.get(require(name), key) }) : require(name);
 }
