@@ -58,8 +58,9 @@ const COMMON = {
   logLevel: 'warning',
 } as const;
 
-await build({
+const { metafile } = await build({
   ...COMMON,
+  metafile: true,
   stdin: {
     contents: `export const entries = {
       ${[MAIN, ...Object.keys(OTHERS)].map((entry) => `'${entry}': () => require('./${entry}')`)}
@@ -79,6 +80,11 @@ await build({
     ),
   ],
 });
+
+// Without it all works, but starts later.
+if (!Object.keys(metafile.inputs).some((file) => file.endsWith('node_modules/koffi/index.cjs'))) {
+  throw new Error(`the program does not hold the FFI: no module loads it by ${LOADS_FFI}`);
+}
 
 await build({
   ...COMMON,

@@ -1,5 +1,5 @@
 /** An appliance made around a disk that is being filled. */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 import { describeMachine, type Machine } from '../formats/ova/machine.js';
 import { DIGESTS, type Digest, manifestLine } from '../formats/ova/manifest.js';
@@ -8,6 +8,7 @@ import { OptionValues } from '../image/creation.js';
 import { FilledImage, type WantedImage } from '../image/filled-image.js';
 import type { Image } from '../image/image.js';
 import { ImgfsError } from '../lib/errors.js';
+import { randomBytes } from '../lib/random.js';
 import type { Storage } from '../storage/storage.js';
 import { digestOf, piecesOf } from './appliance.js';
 import { NewPackage } from './new-package.js';

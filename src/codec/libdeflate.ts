@@ -1,4 +1,4 @@
-import { nativeLibrary } from '../lib/libc.js';
+import { nativeLibrary } from '../lib/ffi.js';
 
 /**
  * The host's libdeflate, where there is one: it decodes whole streams in half the time zlib takes. It says no (undefined)

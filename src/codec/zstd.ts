@@ -1,7 +1,7 @@
 import zlib from 'node:zlib';
 import { asBuffer } from '../lib/bits.js';
 import { ImgfsError, systemCode } from '../lib/errors.js';
-import { nativeLibrary } from '../lib/libc.js';
+import { nativeLibrary } from '../lib/ffi.js';
 import { readZstdFrame, type ZstdFrame } from './zstd-frame.js';
 
 /** One implementation of zstd. */

@@ -134,13 +134,9 @@ export class BitPages {
   }
 }
 
-/**
- * Big-endian bytes of 32-bit numbers: the way back from `bigEndianWords`, into memory of their own, or into the beginning
- * of `room`, which is as large at least.
- */
-export function bigEndianBytes(words: Uint32Array, room = new Uint32Array(words.length)): Buffer {
-  room.set(words);
-  const bytes = Buffer.from(room.buffer, room.byteOffset, words.byteLength);
+/** Big-endian bytes of 32-bit numbers: the way back from `bigEndianWords`, into memory of their own. */
+export function bigEndianBytes(words: Uint32Array): Buffer {
+  const bytes = Buffer.from(words.slice().buffer);
   return HOST_IS_LITTLE_ENDIAN ? bytes.swap32() : bytes;
 }
 

@@ -3,8 +3,8 @@
  * layouts and the reason for each call are in native-notes/. Where the FFI cannot be loaded `libc()` is undefined and
  * the callers say what they do without.
  */
-import { createRequire } from 'node:module';
 import { constants as os } from 'node:os';
+import { type Bound, type Ffi, loadFfi, type Native } from './ffi.js';
 
 /** A failed system call; `code` is the errno's name, as in Node's own errors. */
 export class SystemCallError extends Error {
@@ -111,17 +111,6 @@ export interface Libc {
   exitNow(code: number): never;
 }
 
-type Native = (...values: readonly unknown[]) => number;
-
-/** `async` runs it in a thread of its own and then calls the last value. */
-type Bound = Native & { async(...values: readonly unknown[]): void };
-
-interface Koffi {
-  load(path: string | null, options?: { global?: boolean; lazy?: boolean }): { func(signature: string): Bound };
-  errno(): number;
-  address(buffer: Uint8Array): bigint;
-}
-
 const SYS_OPENAT2 = 437;
 const AT = { CWD: -100, SYMLINK_FOLLOW: 0x400 } as const;
 const SEEK = { END: 2, DATA: 3, HOLE: 4 } as const;
@@ -149,30 +138,11 @@ const CANNOT_COPY: readonly number[] = [EOPNOTSUPP, ENOSYS, EINVAL, EXDEV, EPERM
 
 let loaded: Libc | null | undefined;
 
-/** A shared library whose functions are bound by their C declarations. A 64-bit result may be a bigint: wrap it. */
-export interface NativeLibrary {
-  func(signature: string): (...values: readonly unknown[]) => number | bigint;
-}
-
-/** Loads a shared library by the name the dynamic linker knows; undefined where it or the FFI is missing. */
-export function nativeLibrary(name: string): NativeLibrary | undefined {
-  try {
-    return loadKoffi().load(name);
-  } catch {
-    return undefined;
-  }
-}
-
-/** The FFI. Throws where it is not installed, or not for this machine. */
-function loadKoffi(): Koffi {
-  return createRequire(import.meta.url)('koffi') as Koffi;
-}
-
 /** The calls, or undefined where the FFI cannot be loaded. Loading happens once, at the first use. */
 export function libc(): Libc | undefined {
   if (loaded === undefined) {
     try {
-      loaded = bind(loadKoffi());
+      loaded = bind(loadFfi());
     } catch {
       loaded = null;
     }
@@ -196,7 +166,7 @@ function offset64(at: number): Buffer {
   return offset;
 }
 
-function bind(koffi: Koffi): Libc {
+function bind(koffi: Ffi): Libc {
   const library = koffi.load(null);
   const native = (signature: string): Native => {
     let bound: Native | undefined;
@@ -386,7 +356,7 @@ function bind(koffi: Koffi): Libc {
 }
 
 /** One recvmsg(2) of one byte with room for one SCM_RIGHTS descriptor; layouts in native-notes/. */
-function receiveDescriptor(koffi: Koffi, receive: (message: Buffer) => number): number | undefined {
+function receiveDescriptor(koffi: Ffi, receive: (message: Buffer) => number): number | undefined {
   const byte = Buffer.allocUnsafeSlow(1);
   const control = Buffer.from(new ArrayBuffer(24));
   const iovec = Buffer.from(new ArrayBuffer(16));

@@ -3,7 +3,7 @@
  * opened read-only and handed to the driver, so that what the overlay stores as its name is only compared, never
  * followed.
  */
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { formats } from '../formats/index.js';
@@ -14,6 +14,7 @@ import type { MemberPlan } from '../image/members.js';
 import { type BelowImage, type OpenedImage, type OpenOptions, openImage, openMade } from '../image/open.js';
 import { formatNamed } from '../image/probe.js';
 import { hostError, ImgfsError, systemCode } from '../lib/errors.js';
+import { randomBytes } from '../lib/random.js';
 import { FileStorage } from '../storage/file.js';
 
 const FORMAT = 'qcow2';

@@ -34,21 +34,17 @@ export interface L1 {
   readonly words: Uint32Array;
 }
 
-/** The active L1 table: what the file holds, entry for entry, or will when it settles. */
+/** The active L1 table: what the file holds, entry for entry. */
 export class ActiveL1 implements L1 {
   words: Uint32Array;
   private at: number;
   private stamp: number;
-  /** What of it is still to be written. */
-  private gathered: Words | undefined;
 
   constructor(
     private readonly storage: Storage,
     private readonly limits: Limits,
     private readonly stamps: Stamps,
     header: Header,
-    /** As in `OpenContext`. */
-    private readonly filling = false,
   ) {
     this.at = header.l1At;
     this.stamp = stamps.stamp(STAMP.l1);
@@ -69,60 +65,18 @@ export class ActiveL1 implements L1 {
   adopt(words: Uint32Array, header: Header): void {
     this.words = words;
     this.at = header.l1At;
-    this.gathered = undefined;
-    this.changed();
-  }
-
-  /** Writes one entry through. In an image that is being filled it waits for others, until `settle`. */
-  set(index: number, high: number, low: number, health: Health): void {
-    const words = Uint32Array.of(high, low);
-    if (this.filling) {
-      const waiting = this.gathered;
-      // What lies between them is written too, and may be holes of the file.
-      const near = waiting === undefined || Math.abs(index * 2 - waiting.to) <= BLOCK_WORDS;
-      if (!near) this.settle();
-      this.gathered = gather(this.words, index * 2, words, this.gathered);
-    } else writeWords(this.storage, this.at, this.words, index * 2, words, health);
-    this.changed();
-  }
-
-  /** Writes what waits. */
-  settle(): void {
-    if (this.gathered !== undefined) writeGathered(this.storage, this.at, this.words, this.gathered);
-    this.gathered = undefined;
-  }
-
-  private changed(): void {
     this.stamps.bump(STAMP.l1);
     this.stamps.bump(STAMP.any);
     this.stamp = this.stamps.stamp(STAMP.l1);
   }
-}
 
-/** Words of a table, from `from` up to `to`. */
-interface Words {
-  readonly from: number;
-  readonly to: number;
-}
-
-/** Replaces words of a table in memory alone, beside those that wait already. Returns what waits to be written now. */
-function gather(table: Uint32Array, first: number, words: Uint32Array, waiting: Words | undefined): Words {
-  table.set(words, first);
-  const end = first + words.length;
-  return { from: Math.min(waiting?.from ?? first, first), to: Math.max(waiting?.to ?? end, end) };
-}
-
-/** Writes, in whole sectors, words of a table at `at`. `room` is used on the way, where it is given. */
-function writeGathered(
-  storage: Storage,
-  at: number,
-  table: Uint32Array,
-  { from, to }: Words,
-  room?: Uint32Array<ArrayBuffer>,
-): void {
-  const first = roundDown(from, SECTOR_WORDS);
-  const words = table.subarray(first, Math.min(table.length, roundUp(to, SECTOR_WORDS)));
-  storage.write(bigEndianBytes(words, room), at + first * 4);
+  /** Writes one entry through. */
+  set(index: number, high: number, low: number, health: Health): void {
+    writeWords(this.storage, this.at, this.words, index * 2, Uint32Array.of(high, low), health);
+    this.stamps.bump(STAMP.l1);
+    this.stamps.bump(STAMP.any);
+    this.stamp = this.stamps.stamp(STAMP.l1);
+  }
 }
 
 /** Replaces words of a table from `first` on: in the file, whole sectors, then in `table`, its copy in memory. */
@@ -156,6 +110,12 @@ export interface Slice {
   stamp: number;
 }
 
+/** Words of a slice, from `from` up to `to`. */
+interface Words {
+  readonly from: number;
+  readonly to: number;
+}
+
 /** Entries that stand in an L2 table as the guest sees it, though not in the file yet. */
 export interface Overlay {
   /** Puts the entries that belong to the slice into `slice.live`. */
@@ -172,8 +132,6 @@ export class L2Cache {
   private readonly slices: LRUCache<number, Slice>;
   /** What of which slices is still to be written. All of them are cached. */
   private readonly gathered = new Map<Slice, Words>();
-  /** Where their bytes are put together. */
-  private room: Uint32Array<ArrayBuffer> | undefined;
   private last: Slice | undefined;
   private overlay: Overlay | undefined;
 
@@ -196,12 +154,17 @@ export class L2Cache {
     this.overlay = overlay;
   }
 
+  /** Host offset of the slice with entry `index` of the table at `table`. */
+  sliceOffset(table: number, index: number): number {
+    return table + Math.floor(index / this.entries) * this.sliceBytes;
+  }
+
   /**
    * The slice with entry `index` of the table at host offset `table` (aligned). It stays the cache's.
    * Throws `truncated` when the file ends inside it; nothing is cached then.
    */
   slice(table: number, index: number): Slice {
-    const at = table + Math.floor(index / this.entries) * this.sliceBytes;
+    const at = this.sliceOffset(table, index);
     const { last } = this;
     if (last !== undefined && last.at === at && last.stamp === this.stamps.stamp(this.key(at))) return last;
     return this.find(at);
@@ -225,10 +188,9 @@ export class L2Cache {
    */
   write(at: number, first: number, words: Uint32Array, health: Health): void {
     const slice = this.sliceAt(at);
-    const from = first * this.words;
-    if (this.filling) this.gathered.set(slice, gather(slice.disk, from, words, this.gathered.get(slice)));
-    else writeWords(this.storage, at, slice.disk, from, words, health);
-    if (slice.live !== slice.disk) slice.live.set(words, from);
+    if (this.filling) this.gather(slice, first * this.words, words);
+    else writeWords(this.storage, at, slice.disk, first * this.words, words, health);
+    if (slice.live !== slice.disk) slice.live.set(words, first * this.words);
     this.stamps.bump(this.key(at));
     slice.stamp = this.stamps.stamp(this.key(at));
   }
@@ -253,10 +215,10 @@ export class L2Cache {
 
   /** Writes what waits. */
   settle(): void {
-    if (this.gathered.size === 0) return;
-    this.room ??= new Uint32Array(this.sliceBytes / 4);
-    for (const [slice, words] of this.gathered) {
-      writeGathered(this.storage, slice.at, slice.disk, words, this.room);
+    for (const [slice, { from, to }] of this.gathered) {
+      const first = roundDown(from, SECTOR_WORDS);
+      const words = slice.disk.subarray(first, Math.min(slice.disk.length, roundUp(to, SECTOR_WORDS)));
+      this.storage.write(bigEndianBytes(words), slice.at + first * 4);
       this.gathered.delete(slice);
     }
   }
@@ -265,6 +227,12 @@ export class L2Cache {
     this.gathered.clear();
     this.slices.clear();
     this.last = undefined;
+  }
+
+  private gather(slice: Slice, first: number, words: Uint32Array): void {
+    slice.disk.set(words, first);
+    const { from, to } = this.gathered.get(slice) ?? { from: first, to: first };
+    this.gathered.set(slice, { from: Math.min(from, first), to: Math.max(to, first + words.length) });
   }
 
   private key(at: number): number {

@@ -60,7 +60,7 @@ export class Volume {
     this.health = new Health(sharing);
     this.seen = stamps.stamp(STAMP.any);
     this.live = new LiveHeader(storage, header, limits, stamps);
-    this.l1 = new ActiveL1(storage, limits, stamps, header, context.filling);
+    this.l1 = new ActiveL1(storage, limits, stamps, header);
     this.l2 = new L2Cache(storage, header, limits, stamps, context.filling);
     this.refcounts = new RefcountBook(storage, this.live, stamps, this.health);
     this.guard = new Guard(storage, this.live, this.l1, this.refcounts, limits);
@@ -92,7 +92,6 @@ export class Volume {
   /** Everything written before is durable; what waited for that to be freed is freed. */
   barrier(): void {
     this.l2.settle();
-    this.l1.settle();
     // Guest data first: what is in the tables may lead to it.
     if (this.data !== this.storage) this.health.barrier(this.data);
     this.health.barrier(this.storage);

@@ -50,8 +50,9 @@ function inSlice(volume: Volume, at: number, length: number, unmap: boolean): nu
   const table = ownTable(volume, number);
   const index = Math.floor((at - number * tableSpan) / clusterSize);
   const first = index % volume.l2.entries;
-  // An entry that waits for its data must not come back over what is written now.
-  if (volume.pending.touches(volume.l2.slice(table, index).at, first, MAX_ENTRIES)) volume.publish();
+  // An entry that waits for its data must not come back over what is written now. Publishing may take slices out of the
+  // cache: none is held meanwhile.
+  if (volume.pending.touches(volume.l2.sliceOffset(table, index), first, MAX_ENTRIES)) volume.publish();
   const slice = volume.l2.slice(table, index);
   const base = at - (at % clusterSize);
   const part = { slice, first, base, at, length, unmap };
