@@ -11,8 +11,10 @@ import { FileStorage, writeWhole } from '../storage/file.js';
 const DIRECT_ON: ReadonlySet<number> = new Set([0xef53, 0x58465342]);
 /** Bytes. The host gathers smaller pieces better than we would. */
 const LARGE = 512 * 1024;
-/** The host begins to write out what lies in its cache after every so many bytes. */
-const FLUSH_EVERY = 32 * 1024 * 1024;
+/** The host is asked to begin writing out what lies in its cache after every so many bytes. */
+const FLUSH_EVERY = 4 * 1024 * 1024;
+/** That it has done so is heard now and then only: so often it is asked meanwhile. */
+const MOST_ASKED = 8;
 /** What the host answers where such a piece cannot be written so. */
 const NOT_DIRECT = new Set(['EINVAL', 'EOPNOTSUPP']);
 
@@ -26,7 +28,7 @@ export class FilledFile extends FileStorage {
   /** The file opened once more: whether it is written past the cache is a property of the opening. */
   private direct: number | undefined;
   private cached = 0;
-  private flushing = false;
+  private asked = 0;
 
   /** For an open descriptor, which stays its owner's. */
   constructor(fd: number, name: string) {
@@ -68,10 +70,10 @@ export class FilledFile extends FileStorage {
   }
 
   private startFlush(): void {
-    if (this.flushing) return;
-    this.flushing = true;
+    if (this.asked === MOST_ASKED) return;
+    this.asked++;
     libc()?.startWriteback(this.fd, () => {
-      this.flushing = false;
+      this.asked--;
     });
   }
 }
