@@ -1,6 +1,7 @@
 /** The options with which every verb that opens an image lets its user say how. */
 import type { Command } from 'commander';
 import { formats } from '../formats/index.js';
+import { ONE_PASS } from '../image/limits.js';
 import { type OpenedImage, type OpenOptions, openImage } from '../image/open.js';
 import { ImgfsError } from '../lib/errors.js';
 import { warn } from './output.js';
@@ -74,9 +75,9 @@ export function openOptions(flags: OpenFlags): OpenOptions {
   };
 }
 
-/** As `openOptions`, for a verb that reads one disk: of an appliance the one that is asked for, or the first. */
+/** As `openOptions`, for a verb that reads one disk, and once: of an appliance the one that is asked for, or the first. */
 export function diskOptions(flags: OpenFlags): OpenOptions {
-  return { ...openOptions(flags), disk: flags.disk ?? 'first' };
+  return { ...openOptions(flags), disk: flags.disk ?? 'first', limits: ONE_PASS };
 }
 
 /** What they mean for the image at `path` that is to be changed: a repair that comes first shows how far it is. */

@@ -70,7 +70,8 @@ const NAP = 20;
 
 class Copying {
   private readonly source: ReadDisk;
-  private readonly ring: Ring;
+  /** Room for one block, as long as there is nobody to share the work with. */
+  private ring = Ring.of(1);
   private readonly work: BlockWork;
   private readonly underway: Underway[] = [];
   /** Blocks among them. */
@@ -88,12 +89,11 @@ class Copying {
     private readonly crew: Crew | undefined,
   ) {
     this.source = options.lost === undefined ? source : new SalvagedDisk(source);
-    this.ring = crew?.ring ?? Ring.of(1);
     this.work = blockWork(target, options);
   }
 
   *steps(): Generator<number> {
-    const { ring, underway, crew } = this;
+    const { underway, crew } = this;
     const end = Math.min(this.source.size, this.target.size);
     const rest = this.cut(pieces(this.source, end, { ...this.options, unit: this.work.packing?.unit ?? 1 }));
     let done = 0;
@@ -103,6 +103,9 @@ class Copying {
         yield done;
         continue;
       }
+      // The blocks under way lie in the ring they were put into.
+      if (this.blocks === 0 && crew?.ring !== undefined) this.ring = crew.ring;
+      const { ring } = this;
       const { news } = ring;
       this.fill(rest);
       const [first] = underway;

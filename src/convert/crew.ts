@@ -34,15 +34,17 @@ const WORTHWHILE = 100;
  * main thread has open: these must stay open until `end` has returned.
  */
 export class Crew {
-  readonly ring: Ring;
+  private shared: Ring | undefined;
   /** One for each thread: settled when it is gone. */
   private readonly gone: Promise<void>[] = [];
   private expected = 0;
   private failure: unknown;
 
-  constructor(private readonly options: CrewOptions) {
-    // So many that none waits for the writer, or the writer for it, because of one block that takes long.
-    this.ring = Ring.of(2 * options.count + 2);
+  constructor(private readonly options: CrewOptions) {}
+
+  /** Where the threads look for blocks; undefined while there are none. */
+  get ring(): Ring | undefined {
+    return this.shared;
   }
 
   /** Told of every piece that will be read. What the sources take on the host says how much more will come. */
@@ -67,14 +69,17 @@ export class Crew {
    * from outside in the midst of native code takes the whole process with it.
    */
   async end(): Promise<void> {
-    this.ring.end();
+    this.shared?.end();
     await Promise.all(this.gone);
   }
 
   /** There shall be so many. */
   private start(wanted: number): void {
-    const { plans, work } = this.options;
-    const job: CrewJob = { ring: this.ring.memory, plans, work, prepareCodecs: codecsNeedPreparing() };
+    const { plans, work, count } = this.options;
+    // So many blocks that no thread waits for the writer, or the writer for it, because of one that takes long.
+    this.shared ??= Ring.of(2 * count + 2);
+    const ring = this.shared;
+    const job: CrewJob = { ring: ring.memory, plans, work, prepareCodecs: codecsNeedPreparing() };
     while (this.gone.length < wanted) {
       const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: job });
       worker.on('error', (error) => {
@@ -82,7 +87,7 @@ export class Crew {
       });
       const gone = new Promise<void>((resolve) => {
         worker.on('exit', () => {
-          if (!this.ring.ended) this.failure ??= new ImgfsError('system', 'a thread ended early');
+          if (!ring.ended) this.failure ??= new ImgfsError('system', 'a thread ended early');
           resolve();
         });
       });

@@ -4,7 +4,7 @@ import type { Storage } from '../storage/storage.js';
 import type { Reference } from './format.js';
 import type { Image } from './image.js';
 import { foundKey, type ImageKey, type KeyFinder } from './keys.js';
-import { DEFAULT_LIMITS } from './limits.js';
+import { ONE_PASS } from './limits.js';
 import { NewFiles } from './new-files.js';
 import { makeIn, type NewImage, openBelow, stored } from './new-image.js';
 import type { OpenedImage } from './open.js';
@@ -102,7 +102,7 @@ export class FilledImage {
     return format.open(this.files.storage, {
       writable,
       filling: writable,
-      limits: DEFAULT_LIMITS,
+      limits: ONE_PASS,
       warn,
       randomBytes,
       key: (find) => passphrase && ownKey(path, passphrase(), find),

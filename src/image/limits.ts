@@ -30,6 +30,12 @@ export const DEFAULT_LIMITS: Limits = {
   snapshots: 65_536,
 };
 
+/**
+ * For whoever goes through a disk once, from its beginning to its end: pieces of tables are wanted one after the other,
+ * and memory that was used before costs less than new memory.
+ */
+export const ONE_PASS: Limits = { ...DEFAULT_LIMITS, cacheBytes: MIB };
+
 /** A table as a header describes it: where, how many entries, how wide, and how much of it we accept. */
 export interface TableClaim {
   /** What messages call it. */
