@@ -11,18 +11,20 @@ import { FileStorage, writeWhole } from '../storage/file.js';
 const DIRECT_ON: ReadonlySet<number> = new Set([0xef53, 0x58465342]);
 /** Bytes. The host gathers smaller pieces better than we would. */
 const LARGE = 512 * 1024;
+/** Bytes that the cache takes in any case: it hides what so little takes to be written, and has it for who reads it next. */
+const CACHED_AT_FIRST = 128 * 1024 * 1024;
 /** The host is asked to begin writing out what lies in its cache after every so many bytes. */
 const FLUSH_EVERY = 4 * 1024 * 1024;
 /** That it has done so is heard now and then only: so often it is asked meanwhile. */
-const MOST_ASKED = 8;
+const MOST_ASKED = 32;
 /** What the host answers where such a piece cannot be written so. */
 const NOT_DIRECT = new Set(['EINVAL', 'EOPNOTSUPP']);
 
 /**
  * A new file that nobody can find while it is being filled. Its flushes do nothing: one at the end is enough, and it has
- * little left to wait for. Large pieces go past the host's page cache (O_DIRECT): they need no second copy, no memory
- * for it, and drive nothing of others out of it. The rest the host begins to write out early. The kernel keeps cache and
- * medium the same for what one program does to a file in one order, so it may be read at any time.
+ * little left to wait for. Where much is written, large pieces go past the host's page cache (O_DIRECT): they need no
+ * second copy, no memory for it, and drive nothing of others out of it. The rest the host begins to write out early. The
+ * kernel keeps cache and medium the same for what one program does to a file in one order, so it may be read at any time.
  */
 export class FilledFile extends FileStorage {
   /** The file opened once more: whether it is written past the cache is a property of the opening. */
@@ -53,7 +55,8 @@ export class FilledFile extends FileStorage {
   /** False where nothing, or only a part, could be written so. */
   private wroteDirect(from: Uint8Array, at: number): boolean {
     const { direct } = this;
-    if (direct === undefined || from.length < LARGE || !areBlocks(from, at, ALIGNMENT)) return false;
+    if (direct === undefined || this.cached < CACHED_AT_FIRST) return false;
+    if (from.length < LARGE || !areBlocks(from, at, ALIGNMENT)) return false;
     try {
       writeWhole(direct, from, at);
       return true;
