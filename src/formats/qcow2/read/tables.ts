@@ -65,14 +65,17 @@ export class ActiveL1 implements L1 {
   adopt(words: Uint32Array, header: Header): void {
     this.words = words;
     this.at = header.l1At;
-    this.stamps.bump(STAMP.l1);
-    this.stamps.bump(STAMP.any);
-    this.stamp = this.stamps.stamp(STAMP.l1);
+    this.changed();
   }
 
   /** Writes one entry through. */
   set(index: number, high: number, low: number, health: Health): void {
     writeWords(this.storage, this.at, this.words, index * 2, Uint32Array.of(high, low), health);
+    this.changed();
+  }
+
+  /** Other threads read it again. */
+  private changed(): void {
     this.stamps.bump(STAMP.l1);
     this.stamps.bump(STAMP.any);
     this.stamp = this.stamps.stamp(STAMP.l1);
